@@ -1,0 +1,194 @@
+"""Messages to bytes and back: msgpack of [VERSION, number, field, field, ...], typed and bounded.
+
+The invariant: arbitrary bytes give a message whose every field has its declared type and length, or MessageRefused,
+in time linear in their length. The encoders and decoders are made once for each class, from its annotations.
+"""
+
+import dataclasses
+import enum
+import ipaddress
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+
+from ipc.errors import MessageRefused
+from ipc.messages import REGISTRY, VERSION
+from ipc.types import IpAddress, MaxLength, Secret
+
+DEFAULT_MAX_LENGTH = 1024
+"""For a str, bytes or tuple whose declaration says nothing."""
+MAX_MESSAGE_BYTES = 80 * 1024 * 1024
+"""Above the largest message there is (ParsePolicy); a link refuses longer ones before it reads them."""
+
+Coder = Callable[[Any], Any]
+_IDENTITY_TYPES = (int, bool, float, str, bytes)
+
+
+def encode(message: object) -> bytes:
+    """The wire form of `message`; TypeError if it is none, MessageRefused where a field is not as declared."""
+    cls = type(message)
+    try:
+        number = _NUMBERS[cls]
+    except KeyError:
+        raise TypeError(f"{cls.__name__} is not a message") from None
+    data: bytes = msgpack.packb([VERSION, number, *_ENCODERS[cls](message)])
+    return data
+
+
+def decode(data: bytes) -> object:
+    """The message that `data` holds; MessageRefused if it holds none."""
+    try:
+        values = msgpack.unpackb(data, use_list=False, strict_map_key=True, max_map_len=0, max_ext_len=0)
+    except Exception as error:  # msgpack raises many kinds; all mean one thing here
+        raise MessageRefused(f"not msgpack: {type(error).__name__}") from error
+    if type(values) is not tuple or len(values) < 2:
+        raise MessageRefused("no version and number")
+    version, number = values[0], values[1]
+    if type(version) is not int or version != VERSION:
+        raise MessageRefused(f"version {version!r:.20}, not {VERSION}")
+    if type(number) is not int or number not in REGISTRY:
+        raise MessageRefused(f"unknown message number {number!r:.20}")
+    return _DECODERS[REGISTRY[number]](values[2:])
+
+
+def _coders(annotation: Any, where: str) -> tuple[Coder, Coder]:
+    """(encode, decode) for a field of this declared type."""
+    limit = DEFAULT_MAX_LENGTH
+    while typing.get_origin(annotation) is typing.Annotated:
+        annotation, *metadata = typing.get_args(annotation)
+        limit = next((item.value for item in metadata if isinstance(item, MaxLength)), limit)
+    origin = typing.get_origin(annotation)
+    if annotation == IpAddress:
+        return _encode_address, _address_decoder(where)
+    if origin in (typing.Union, types.UnionType):
+        arms = tuple(arm for arm in typing.get_args(annotation) if arm is not type(None))
+        return _optional(*_coders(typing.Union[arms], where))  # noqa: UP007 - made from a tuple
+    if origin is tuple:
+        return _tuple(*_coders(typing.get_args(annotation)[0], where), limit, where)
+    if annotation is Secret:
+        return _secret(limit, where)
+    if dataclasses.is_dataclass(annotation):
+        return _dataclass(typing.cast(type, annotation))
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return _enum(annotation, where)
+    if annotation in (str, bytes):
+        return _bounded(annotation, limit, where)
+    if annotation in _IDENTITY_TYPES:
+        return _plain(annotation, where)
+    raise TypeError(f"{where}: no coder for {annotation}")
+
+
+def _plain(kind: Any, where: str) -> tuple[Coder, Coder]:
+    def check(value: Any) -> Any:
+        if type(value) is not kind:
+            raise MessageRefused(f"{where}: {type(value).__name__}, not {kind.__name__}")
+        if kind is int and not 0 <= value < 1 << 64:
+            raise MessageRefused(f"{where}: out of range")
+        if kind is float and not value >= 0.0:
+            raise MessageRefused(f"{where}: negative, or not a number")
+        return value
+
+    def encode_plain(value: Any) -> Any:
+        return check(float(value)) if kind is float else check(value if type(value) is kind else kind(value))
+
+    return encode_plain, check
+
+
+def _bounded(kind: Any, limit: int, where: str) -> tuple[Coder, Coder]:
+    def check(value: Any) -> Any:
+        if type(value) is not kind:
+            raise MessageRefused(f"{where}: {type(value).__name__}, not {kind.__name__}")
+        if len(value) > limit:
+            raise MessageRefused(f"{where}: {len(value)} long, at most {limit}")
+        return value
+
+    return check, check
+
+
+def _secret(limit: int, where: str) -> tuple[Coder, Coder]:
+    check = _bounded(bytes, limit, where)[1]
+    return lambda value: check(value.reveal()), lambda value: Secret(check(value))
+
+
+def _encode_address(value: IpAddress) -> bytes:
+    return value.packed
+
+
+def _address_decoder(where: str) -> Coder:
+    def decode_address(value: Any) -> IpAddress:
+        if type(value) is bytes:
+            if len(value) == 4:
+                return ipaddress.IPv4Address(value)
+            if len(value) == 16:
+                return ipaddress.IPv6Address(value)
+        raise MessageRefused(f"{where}: not an address")
+
+    return decode_address
+
+
+def _enum(kind: type[enum.Enum], where: str) -> tuple[Coder, Coder]:
+    members = {member.value: member for member in kind}
+    value_type = type(next(iter(members)))
+
+    def decode_enum(value: Any) -> Any:
+        member = members.get(value) if type(value) is value_type else None
+        if member is None:
+            raise MessageRefused(f"{where}: {value!r:.20} is no {kind.__name__}")
+        return member
+
+    return (lambda value: decode_enum(value.value).value), decode_enum
+
+
+def _optional(encode_inner: Coder, decode_inner: Coder) -> tuple[Coder, Coder]:
+    return (
+        lambda value: None if value is None else encode_inner(value),
+        lambda value: None if value is None else decode_inner(value),
+    )
+
+
+def _tuple(encode_item: Coder, decode_item: Coder, limit: int, where: str) -> tuple[Coder, Coder]:
+    def check(value: Any) -> Any:
+        if type(value) is not tuple:
+            raise MessageRefused(f"{where}: {type(value).__name__}, not a list")
+        if len(value) > limit:
+            raise MessageRefused(f"{where}: {len(value)} items, at most {limit}")
+        return value
+
+    return (
+        lambda value: [encode_item(item) for item in check(value)],
+        lambda value: tuple([decode_item(item) for item in check(value)]),
+    )
+
+
+def _dataclass(cls: type) -> tuple[Coder, Coder]:
+    """Coders for a dataclass: a list of its fields in their order."""
+    if cls in _ENCODERS:
+        return _ENCODERS[cls], _DECODERS[cls]
+    hints = typing.get_type_hints(cls, include_extras=True)
+    names = [field.name for field in dataclasses.fields(cls)]
+    coders = [_coders(hints[name], f"{cls.__name__}.{name}") for name in names]
+    encoders = [(name, pair[0]) for name, pair in zip(names, coders, strict=True)]
+    decoders = [(name, pair[1]) for name, pair in zip(names, coders, strict=True)]
+
+    def encode_fields(value: Any) -> list[Any]:
+        if type(value) is not cls:
+            raise MessageRefused(f"{type(value).__name__}, not {cls.__name__}")
+        return [encoder(getattr(value, name)) for name, encoder in encoders]
+
+    def decode_fields(values: Any) -> Any:
+        if type(values) is not tuple or len(values) != len(decoders):
+            raise MessageRefused(f"{cls.__name__}: not its {len(decoders)} fields")
+        return cls(**{name: decoder(item) for (name, decoder), item in zip(decoders, values, strict=True)})
+
+    _ENCODERS[cls], _DECODERS[cls] = encode_fields, decode_fields
+    return encode_fields, decode_fields
+
+
+_ENCODERS: dict[type, Coder] = {}
+_DECODERS: dict[type, Coder] = {}
+_NUMBERS = {cls: number for number, cls in REGISTRY.items()}
+for _cls in _NUMBERS:
+    _dataclass(_cls)

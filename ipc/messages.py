@@ -1,0 +1,720 @@
+"""Every message between roles, declared once. Who may send which to whom stands in `links.py`.
+
+A message is a frozen dataclass with a number that never changes its meaning. Fields hold the types that `codec.py`
+knows; `Annotated[..., MaxLength(n)]` bounds them. Units stand in the docstrings: times are seconds, `now` is
+CLOCK_MONOTONIC, sizes are bytes. VERSION changes when any message changes its fields: all roles of an instance
+are started from one installation, so a mixture is an accident and is refused.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, TypeVar, dataclass_transform
+
+from ipc.algorithms import Cipher, EspProposal, IkeProposal, IntegrityId, PrfId
+from ipc.types import (
+    Action,
+    AuthMethod,
+    DataPathKind,
+    Direction,
+    Identity,
+    IpAddress,
+    MaxLength,
+    Mode,
+    Name,
+    Path,
+    PortRange,
+    Prefix,
+    Secret,
+    StartAction,
+    Text,
+    TrafficSelector,
+    UdpEncapsulation,
+    Unmatched,
+)
+
+VERSION = 1
+MAX_POLICY_BYTES = 64 * 1024 * 1024
+"""The longest SPD file."""
+RULES_PER_MESSAGE = 256
+"""How many rules, peers or SAs one message of a batch carries at most."""
+MAX_SNAPSHOT_BYTES = 1024 * 1024
+
+REGISTRY: dict[int, type] = {}
+"""Message number to class; filled by `message`."""
+
+T = TypeVar("T")
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def message(number: int) -> Callable[[type[T]], type[T]]:
+    """Declares a message: a frozen, slotted, keyword-only dataclass under a number of its own."""
+
+    def declare(cls: type[T]) -> type[T]:
+        declared = dataclass(frozen=True, slots=True, kw_only=True)(cls)
+        if number in REGISTRY:
+            raise TypeError(f"message number {number} is taken by {REGISTRY[number].__name__}")
+        REGISTRY[number] = declared
+        return declared
+
+    return declare
+
+
+# ------------------------------------------------------------- supervisor <-> each role (1-19)
+
+
+@message(1)
+class Hello:
+    """A role is up, has dropped its privileges and looked that it can't get them back."""
+
+    pid: int
+    start_time: float
+    """Seconds since boot, as in /proc/PID/stat: with the pid, the identity of the process."""
+
+
+@message(2)
+class HealthQuestion:
+    """Answer with HealthAnswer of the same sequence."""
+
+    sequence: int
+
+
+@message(3)
+class HealthAnswer:
+    """I go round my loop."""
+
+    sequence: int
+    refused_messages: int
+    """How many messages this process has refused on all its links since it started."""
+
+
+@message(4)
+class Stop:
+    """Finish what must be finished towards the outside (DELETE to peers, kernel objects), then send Stopped."""
+
+    deadline_s: float
+    """How long there is."""
+
+
+@message(5)
+class Stopped:
+    """All finished; I exit now. `summary` says what was done, for people."""
+
+    summary: Text
+
+
+@message(6)
+class SenderMisbehaved:
+    """A message on `link` was refused: its sender must be restarted by the supervisor."""
+
+    link: Name
+    reason: Text
+
+
+# ------------------------------------------------------------- supervisor <-> policy_loader (20-29)
+
+
+@message(20)
+class ParsePolicy:
+    """Parse and validate this file; nothing is enforced yet. Answer: PolicyParsed or PolicyRefused."""
+
+    generation: int
+    path: Path
+    content: Annotated[Secret, MaxLength(MAX_POLICY_BYTES)]
+    mode: int
+    """Permission bits of the file."""
+    uid: int
+    """Owner of the file."""
+
+
+@message(21)
+class PolicyParsed:
+    """The file is good."""
+
+    generation: int
+    sha256: Annotated[bytes, MaxLength(32)]
+    rules: int
+    data_path: DataPathKind
+    interfaces: Annotated[tuple[Name, ...], MaxLength(256)]
+    warnings: Annotated[tuple[Text, ...], MaxLength(1000)]
+
+
+@message(22)
+class PolicyRefused:
+    """The file is not good: each error as FILE:LINE:COLUMN: key: what is wrong, what would be right."""
+
+    generation: int
+    errors: Annotated[tuple[Text, ...], MaxLength(1000)]
+
+
+@message(23)
+class ReadCredential:
+    """The loader, which can open nothing, wants a file that the policy names (psk_file)."""
+
+    request_id: int
+    path: Path
+
+
+@message(24)
+class CredentialContent:
+    """The file, or why it can't be had (`error` is then not empty)."""
+
+    request_id: int
+    content: Annotated[Secret, MaxLength(65536)]
+    mode: int
+    uid: int
+    error: Text
+
+
+@message(25)
+class EnforcePolicy:
+    """Put the parsed policy in force: kernel rules to the agent, negotiation rules to the worker."""
+
+    generation: int
+
+
+@message(26)
+class PolicyEnforced:
+    """The agent has it in the kernel."""
+
+    generation: int
+
+
+@message(27)
+class PolicyNotEnforced:
+    """The agent or the kernel said no; what was in force before is in force still."""
+
+    generation: int
+    reason: Text
+
+
+# ------------------------------------------------------------- supervisor <-> kernel_agent (30-39)
+
+
+@message(30)
+class AgentReady:
+    """What this kernel can do."""
+
+    kernel_esp: bool
+    detail: Text
+    """Why not, where it can't."""
+
+
+@message(31)
+class UseDataPath:
+    """Which data path to use from now on; `tun_interface` is empty for the kernel's."""
+
+    kind: DataPathKind
+    tun_interface: Name
+
+
+@message(32)
+class DataPathReady:
+    """The agent has its data path and takes policies now."""
+
+    kind: DataPathKind
+
+
+@message(33)
+class DataPathFailed:
+    """The agent can't use that data path."""
+
+    reason: Text
+
+
+# ------------------------------------------------------------- supervisor <-> ike_worker (40-49)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeSaSnapshot:
+    """The whole state of one IKE SA with its Child SAs, as `ikev2` wrote it. Holds traffic keys."""
+
+    spi: Annotated[bytes, MaxLength(8)]
+    """Our own SPI: the name of the IKE SA in the store."""
+    state: Annotated[Secret, MaxLength(MAX_SNAPSHOT_BYTES)]
+
+
+@message(40)
+class SaveIkeSas:
+    """Keep these, forget those. Datagrams that depend on them wait for IkeSasSaved."""
+
+    sequence: int
+    saved: Annotated[tuple[IkeSaSnapshot, ...], MaxLength(RULES_PER_MESSAGE)]
+    forgotten: Annotated[tuple[Annotated[bytes, MaxLength(8)], ...], MaxLength(RULES_PER_MESSAGE)]
+
+
+@message(41)
+class IkeSasSaved:
+    """All SaveIkeSas up to this sequence are held."""
+
+    sequence: int
+
+
+@message(42)
+class RestoreIkeSas:
+    """What the store holds, to a worker that has just started; several messages, the last one says so."""
+
+    snapshots: Annotated[tuple[IkeSaSnapshot, ...], MaxLength(RULES_PER_MESSAGE)]
+    last: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSaStatus:
+    """A Child SA, for people."""
+
+    rule: Name
+    mode: Mode
+    spi_in: int
+    spi_out: int
+    algorithms: Name
+    local: Annotated[tuple[TrafficSelector, ...], MaxLength(64)]
+    remote: Annotated[tuple[TrafficSelector, ...], MaxLength(64)]
+    established_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeSaStatus:
+    """An IKE SA, for people."""
+
+    peer: Name
+    state: Name
+    initiator: bool
+    spi_i: Annotated[bytes, MaxLength(8)]
+    spi_r: Annotated[bytes, MaxLength(8)]
+    local: Name
+    """Address and port."""
+    remote: Name
+    algorithms: Name
+    established_at: float
+    children: Annotated[tuple[ChildSaStatus, ...], MaxLength(1024)]
+
+
+@message(43)
+class TunnelsChanged:
+    """IKE SAs as they are now: `changed` replaces those of the same own SPI, `gone` names own SPIs that are no more."""
+
+    changed: Annotated[tuple[IkeSaStatus, ...], MaxLength(RULES_PER_MESSAGE)]
+    gone: Annotated[tuple[Annotated[bytes, MaxLength(8)], ...], MaxLength(RULES_PER_MESSAGE)]
+
+
+@message(44)
+class WorkerReady:
+    """The worker has restored its SAs, has a policy, and answers on its sockets."""
+
+    ike_sas: int
+
+
+# ------------------------------------------------------------- policy_loader -> kernel_agent, ike_worker (50-69)
+
+
+@message(50)
+class NeedPolicy:
+    """I have none (any more): send me all of it, if one is in force."""
+
+
+@message(51)
+class BeginPolicy:
+    """The next messages hold policy `generation`, whole; what is not in it goes at CommitPolicy."""
+
+    generation: int
+    interfaces: Annotated[tuple[Name, ...], MaxLength(256)]
+    unmatched: Unmatched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelRule:
+    """What the kernel must enforce. No secret, and all that the guard needs to check an SA against."""
+
+    rule_id: int
+    """1 to 1,048,575; the same as long as the rule does not change."""
+    name: Name
+    position: int
+    """Order in the SPD, from 0: the first match wins."""
+    action: Action
+    protocol: int
+    """IP protocol number, 0 for any."""
+    local: Annotated[tuple[Prefix, ...], MaxLength(1024)]
+    remote: Annotated[tuple[Prefix, ...], MaxLength(1024)]
+    local_port: PortRange
+    remote_port: PortRange
+    mode: Mode
+    local_address: IpAddress | None
+    """Our end of the tunnel; None lets routing choose. Protect rules only, as the rest."""
+    peer_address: IpAddress | None
+    esp_proposals: Annotated[tuple[EspProposal, ...], MaxLength(32)]
+
+
+@message(52)
+class AddPolicy:
+    """Rules of the policy begun, in order."""
+
+    generation: int
+    rules: Annotated[tuple[KernelRule, ...], MaxLength(RULES_PER_MESSAGE)]
+
+
+@message(53)
+class CommitPolicy:
+    """That was all of it: `rules` rules. Enforce it, all or nothing."""
+
+    generation: int
+    rules: int
+
+
+@message(54)
+class PolicyInstalled:
+    """It is enforced."""
+
+    generation: int
+
+
+@message(55)
+class PolicyNotInstalled:
+    """It is not; what was enforced before is enforced still."""
+
+    generation: int
+    reason: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Whom IKE is spoken with, and how. No secret."""
+
+    name: Name
+    address: IpAddress
+    local_address: IpAddress | None
+    local_id: Identity
+    remote_id: Identity
+    auth: AuthMethod
+    ike_proposals: Annotated[tuple[IkeProposal, ...], MaxLength(32)]
+    force_encapsulation: bool
+    """ESP in UDP even where no NAT was found."""
+    liveness_s: float
+    """Ask a silent peer after this long (RFC 7296 section 2.4); 0 never."""
+    rekey_s: float
+    """Lifetime of the IKE SA before it is rekeyed; 0 never."""
+
+
+@message(60)
+class AddPeer:
+    """Peers of the policy begun."""
+
+    generation: int
+    peers: Annotated[tuple[Peer, ...], MaxLength(RULES_PER_MESSAGE)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NegotiationRule:
+    """A protect rule, as IKE needs it."""
+
+    rule_id: int
+    name: Name
+    position: int
+    peer: Name
+    mode: Mode
+    local: Annotated[tuple[TrafficSelector, ...], MaxLength(64)]
+    remote: Annotated[tuple[TrafficSelector, ...], MaxLength(64)]
+    esp_proposals: Annotated[tuple[EspProposal, ...], MaxLength(32)]
+    start: StartAction
+    rekey_s: float
+    """Lifetime of the Child SA before it is rekeyed; 0 never."""
+    life_s: float
+    """Lifetime after which it is deleted, rekeyed or not; 0 never."""
+
+
+@message(61)
+class AddNegotiationRule:
+    """Protect rules of the policy begun, in order."""
+
+    generation: int
+    rules: Annotated[tuple[NegotiationRule, ...], MaxLength(RULES_PER_MESSAGE)]
+
+
+# ------------------------------------------------------------- ike_worker <-> policy_loader (70-79)
+
+
+@message(70)
+class ComputeAuth:
+    """Compute our AUTH over the octets of RFC 7296 section 2.15, which the loader puts together itself.
+
+    octets = `message` | `nonce` | prf(`sk_p`, `id_payload`). The loader computes it only where `id_payload` is the local
+    identity of `peer`: a worker can't have the peer's AUTH made.
+    """
+
+    request_id: int
+    peer: Name
+    prf: PrfId
+    initiator: bool
+    """Whether we are the original initiator."""
+    message: Annotated[bytes, MaxLength(65535)]
+    """Our first IKE_SA_INIT message, from its header on."""
+    nonce: Annotated[bytes, MaxLength(256)]
+    """The peer's nonce."""
+    sk_p: Annotated[Secret, MaxLength(64)]
+    """Our SK_pi or SK_pr."""
+    id_payload: Annotated[bytes, MaxLength(1028)]
+    """Body of our ID payload: type, three reserved bytes, data."""
+
+
+@message(71)
+class AuthComputed:
+    """Answer to ComputeAuth."""
+
+    request_id: int
+    method: AuthMethod
+    data: Annotated[bytes, MaxLength(8192)]
+
+
+@message(72)
+class VerifyAuth:
+    """Is this the peer's AUTH? Fields as in ComputeAuth, from the peer's side. Only yes or no comes back."""
+
+    request_id: int
+    peer: Name
+    prf: PrfId
+    initiator: bool
+    """Whether the peer is the original initiator."""
+    message: Annotated[bytes, MaxLength(65535)]
+    nonce: Annotated[bytes, MaxLength(256)]
+    sk_p: Annotated[Secret, MaxLength(64)]
+    id_payload: Annotated[bytes, MaxLength(1028)]
+    method: int
+    data: Annotated[bytes, MaxLength(8192)]
+
+
+@message(73)
+class AuthVerified:
+    """Answer to VerifyAuth."""
+
+    request_id: int
+    valid: bool
+
+
+@message(74)
+class AuthRefused:
+    """Answer to ComputeAuth or VerifyAuth that the policy does not allow."""
+
+    request_id: int
+    reason: Text
+
+
+# ------------------------------------------------------------- ike_worker <-> kernel_agent <-> data_path (80-99)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sa:
+    """One direction of a Child SA (RFC 4301 section 4.4.2)."""
+
+    rule_id: int
+    direction: Direction
+    """IN or OUT."""
+    spi: int
+    source: IpAddress
+    """Outer addresses as the ESP packet carries them."""
+    destination: IpAddress
+    mode: Mode
+    encapsulation: UdpEncapsulation | None
+    cipher: Cipher
+    integrity: IntegrityId
+    encryption_key: Annotated[Secret, MaxLength(64)]
+    """The key, and the salt behind it where the cipher has one (RFC 4106 section 8.1)."""
+    integrity_key: Annotated[Secret, MaxLength(64)]
+    esn: bool
+    replay_window_packets: int
+    local: Annotated[tuple[TrafficSelector, ...], MaxLength(64)]
+    """Inner traffic, from our side, for both directions."""
+    remote: Annotated[tuple[TrafficSelector, ...], MaxLength(64)]
+    soft_lifetime_s: float
+    """After this the agent says Expire(hard=False); 0 never."""
+    hard_lifetime_s: float
+    """After this it is deleted and the agent says Expire(hard=True); 0 never."""
+    acquire_id: int
+    """That of the Acquire which it answers, or 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaName:
+    """What names an ESP SA in the kernel (RFC 4301 section 4.1)."""
+
+    spi: int
+    destination: IpAddress
+
+
+@message(80)
+class AllocateSpi:
+    """Give me `count` inbound SPIs; one that is never used is simply forgotten."""
+
+    request_id: int
+    count: int
+
+
+@message(81)
+class SpiAllocated:
+    """Fresh SPIs, 256 or above, in no SA of this host; only these are taken in inbound SAs."""
+
+    request_id: int
+    spis: Annotated[tuple[int, ...], MaxLength(1024)]
+
+
+@message(82)
+class AddSa:
+    """Install these, all or none, inbound first. Answer: SaAdded or SaRefused."""
+
+    request_id: int
+    sas: Annotated[tuple[Sa, ...], MaxLength(8)]
+
+
+@message(83)
+class SaAdded:
+    """They are installed."""
+
+    request_id: int
+
+
+@message(84)
+class SaRefused:
+    """The guard or the kernel said no to an AddSa or DeleteSa."""
+
+    request_id: int
+    reason: Text
+
+
+@message(85)
+class DeleteSa:
+    """Delete these; one that is gone already counts as deleted. Answer: SaDeleted."""
+
+    request_id: int
+    sas: Annotated[tuple[SaName, ...], MaxLength(64)]
+
+
+@message(86)
+class SaDeleted:
+    """They are gone."""
+
+    request_id: int
+
+
+@message(87)
+class Acquire:
+    """A packet wants a protect rule's SA and there is none."""
+
+    acquire_id: int
+    """Never 0."""
+    rule_id: int
+    packet_local: TrafficSelector
+    """The packet's own addresses, protocol and ports, as one-packet selectors."""
+    packet_remote: TrafficSelector
+
+
+@message(88)
+class Expire:
+    """An SA's lifetime is over: soft (time to rekey) or hard (it is gone)."""
+
+    sa: SaName
+    hard: bool
+
+
+@message(89)
+class QuerySa:
+    """How much traffic have these seen?"""
+
+    request_id: int
+    sas: Annotated[tuple[SaName, ...], MaxLength(RULES_PER_MESSAGE)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Traffic of one SA since it was installed."""
+
+    sa: SaName
+    packets: int
+    bytes: int
+    idle_s: float
+    """Since its last packet, or since it was installed."""
+
+
+@message(90)
+class SaUsage:
+    """Answer to QuerySa; SAs that do not exist are left out."""
+
+    request_id: int
+    usage: Annotated[tuple[Usage, ...], MaxLength(RULES_PER_MESSAGE)]
+
+
+@message(91)
+class NeedSas:
+    """I am new here: tell me all SAs that should exist (SyncSa)."""
+
+
+@message(92)
+class SyncSa:
+    """All SAs that the worker knows, in several messages; what is installed and not named goes with the last."""
+
+    sas: Annotated[tuple[Sa, ...], MaxLength(RULES_PER_MESSAGE)]
+    last: bool
+
+
+@message(93)
+class PeerMoved:
+    """The data path saw authentic ESP from a new address or port of the peer (RFC 7296 section 2.23)."""
+
+    sa: SaName
+    source: IpAddress
+    source_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedSa:
+    """An SA for the user-space data path, with its place in the counter memory."""
+
+    sa: Sa
+    slot: int
+    """Index into the counter memory that outlives the process: sequence numbers never repeat under one key."""
+    fresh: bool
+    """A new SA: its slot starts at zero. Otherwise the slot's values go on."""
+
+
+@message(94)
+class PlaceSa:
+    """Agent to data path: take these, all or none. Answer: SaAdded or SaRefused."""
+
+    request_id: int
+    sas: Annotated[tuple[PlacedSa, ...], MaxLength(RULES_PER_MESSAGE)]
+
+
+@message(95)
+class PolicyTaken:
+    """The data path has policy `generation`."""
+
+    generation: int
+
+
+# ------------------------------------------------------------- ipsecctl <-> supervisor (100-119)
+
+
+@message(100)
+class StatusQuestion:
+    """How is the instance?"""
+
+
+@message(101)
+class StatusAnswer:
+    """The whole status as JSON text; its schema is in the documents."""
+
+    json: Annotated[str, MaxLength(16 * 1024 * 1024)]
+
+
+@message(102)
+class StopCommand:
+    """Stop the instance; CommandDone comes just before the supervisor exits."""
+
+
+@message(103)
+class ReloadCommand:
+    """Read the SPD again."""
+
+
+@message(104)
+class CommandDone:
+    """The end of a command: what happened, in sentences, and the exit code."""
+
+    exit_code: int
+    lines: Annotated[tuple[Text, ...], MaxLength(1000)]

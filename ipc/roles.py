@@ -1,0 +1,50 @@
+"""The roles of ipsecd: their names, their users, and how one process of a role is told from another."""
+
+import enum
+import pwd
+
+
+class Role(enum.StrEnum):
+    """Every program that speaks on a link. The value is the module that `python -m` runs."""
+
+    SUPERVISOR = "supervisor"
+    KERNEL_AGENT = "kernel_agent"
+    POLICY_LOADER = "policy_loader"
+    IKE_WORKER = "ike_worker"
+    DATA_PATH = "data_path"
+    IPSECCTL = "ipsecctl"
+
+
+MODULES = {
+    Role.SUPERVISOR: "supervisor",
+    Role.KERNEL_AGENT: "kernel_agent",
+    Role.POLICY_LOADER: "policy_loader",
+    Role.IKE_WORKER: "ike_worker",
+    Role.DATA_PATH: "kernel_agent.userspace",
+}
+"""What `python -m` starts for each role."""
+
+USER_NAMES = {
+    Role.IKE_WORKER: "ipsec-ike",
+    Role.KERNEL_AGENT: "ipsec-agent",
+    Role.POLICY_LOADER: "ipsec-policy",
+    Role.DATA_PATH: "ipsec-data",
+}
+
+# In the range that systemd and Debian leave unused (60578-61183): a fresh machine needs no user management.
+FALLBACK_UIDS = {
+    Role.IKE_WORKER: 60701,
+    Role.KERNEL_AGENT: 60702,
+    Role.POLICY_LOADER: 60703,
+    Role.DATA_PATH: 60704,
+}
+
+
+def uid_of(role: Role) -> int:
+    """The uid (and gid) that `role` runs as: the named user's if it exists, else the fixed numeric one."""
+    if role in (Role.SUPERVISOR, Role.IPSECCTL):
+        return 0
+    try:
+        return pwd.getpwnam(USER_NAMES[role]).pw_uid
+    except KeyError:
+        return FALLBACK_UIDS[role]

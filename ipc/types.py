@@ -1,0 +1,191 @@
+"""Values that every role speaks of: secrets, addresses, selectors. RFC 4301 section 4.4, RFC 7296 section 3.13."""
+
+import enum
+import hmac
+import ipaddress
+from dataclasses import dataclass
+from typing import Annotated
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class MaxLength:
+    """The most bytes, characters or items that a field may hold."""
+
+    value: int
+
+
+Name = Annotated[str, MaxLength(128)]
+"""A name an operator gave: of a rule, a peer, an interface."""
+Text = Annotated[str, MaxLength(8192)]
+"""A sentence for people."""
+Path = Annotated[str, MaxLength(4096)]
+
+
+class Secret:
+    """Bytes that no repr, log line or traceback shows. Compared in constant time."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def reveal(self) -> bytes:
+        """The bytes themselves; call it where they are used, and do not keep the result."""
+        return self._value
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value, other._value)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Secret({len(self._value)} bytes)"
+
+
+class Action(enum.IntEnum):
+    """What is done with a packet (RFC 4301 section 4.4.1)."""
+
+    DISCARD = 0
+    BYPASS = 1
+    PROTECT = 2
+
+
+class Mode(enum.IntEnum):
+    """IPsec mode (RFC 4301 section 3.2)."""
+
+    TRANSPORT = 0
+    TUNNEL = 1
+
+
+class Direction(enum.IntEnum):
+    """Of a packet or an SA, seen from this host; the numbers are XFRM's."""
+
+    IN = 0
+    OUT = 1
+    FORWARD = 2
+
+
+class StartAction(enum.IntEnum):
+    """When a protect rule is negotiated."""
+
+    ON_DEMAND = 0
+    AT_START = 1
+    RESPOND_ONLY = 2
+
+
+class DataPathKind(enum.IntEnum):
+    """Who does ESP. AUTO is a wish only: the kernel where it can, user space where it can't."""
+
+    AUTO = 0
+    KERNEL = 1
+    USERSPACE = 2
+
+
+class Unmatched(enum.IntEnum):
+    """What happens to a packet that no rule matches."""
+
+    DISCARD = 0
+    BYPASS = 1
+
+
+class AuthMethod(enum.IntEnum):
+    """IKEv2 authentication methods (RFC 7296 section 3.8)."""
+
+    RSA_SIGNATURE = 1
+    PSK = 2
+    ECDSA_P256 = 9
+    ECDSA_P384 = 10
+    ECDSA_P521 = 11
+    DIGITAL_SIGNATURE = 14
+
+
+class IdType(enum.IntEnum):
+    """Identification types (RFC 7296 section 3.5)."""
+
+    IPV4_ADDR = 1
+    FQDN = 2
+    RFC822_ADDR = 3
+    IPV6_ADDR = 5
+    DER_ASN1_DN = 9
+    KEY_ID = 11
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """An IKE identity: the type, and the octets as they stand in the ID payload."""
+
+    type: IdType
+    data: Annotated[bytes, MaxLength(1024)]
+
+    def __str__(self) -> str:
+        if self.type in (IdType.IPV4_ADDR, IdType.IPV6_ADDR):
+            return str(ipaddress.ip_address(self.data))
+        if self.type in (IdType.FQDN, IdType.RFC822_ADDR):
+            return self.data.decode("ascii", "backslashreplace")
+        return self.data.hex()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefix:
+    """An address prefix; host bits are zero."""
+
+    address: IpAddress
+    length: int
+
+    def __str__(self) -> str:
+        return f"{self.address}/{self.length}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortRange:
+    """Ports first..last, both included; 0..65535 is any. For ICMP: type * 256 + code (RFC 7296 section 3.13.1)."""
+
+    first: int = 0
+    last: int = 65535
+
+    def __str__(self) -> str:
+        if (self.first, self.last) == (0, 65535):
+            return "any"
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+ANY_PORT = PortRange()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficSelector:
+    """One side of the traffic of a Child SA (RFC 7296 section 3.13.1). `protocol` 0 is any."""
+
+    protocol: int
+    start_address: IpAddress
+    end_address: IpAddress
+    start_port: int
+    end_port: int
+
+    def __str__(self) -> str:
+        text = (
+            str(self.start_address)
+            if self.start_address == self.end_address
+            else f"{self.start_address}-{self.end_address}"
+        )
+        if self.protocol:
+            text += f" proto {self.protocol}"
+        if (self.start_port, self.end_port) != (0, 65535):
+            text += f" port {self.start_port}-{self.end_port}"
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UdpEncapsulation:
+    """ESP in UDP (RFC 3948): the ports as the packets carry them, source first."""
+
+    source_port: int
+    destination_port: int
