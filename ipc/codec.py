@@ -24,6 +24,7 @@ MAX_MESSAGE_BYTES = 80 * 1024 * 1024
 """Above the largest message there is (ParsePolicy); a link refuses longer ones before it reads them."""
 
 Coder = Callable[[Any], Any]
+T = typing.TypeVar("T")
 _IDENTITY_TYPES = (int, bool, float, str, bytes)
 
 
@@ -40,11 +41,8 @@ def encode(message: object) -> bytes:
 
 def decode(data: bytes) -> object:
     """The message that `data` holds; MessageRefused if it holds none."""
-    try:
-        values = msgpack.unpackb(data, use_list=False, strict_map_key=True, max_map_len=0, max_ext_len=0)
-    except Exception as error:  # msgpack raises many kinds; all mean one thing here
-        raise MessageRefused(f"not msgpack: {type(error).__name__}") from error
-    if type(values) is not tuple or len(values) < 2:
+    values = _unpack(data)
+    if len(values) < 2:
         raise MessageRefused("no version and number")
     version, number = values[0], values[1]
     if type(version) is not int or version != VERSION:
@@ -52,6 +50,30 @@ def decode(data: bytes) -> object:
     if type(number) is not int or number not in REGISTRY:
         raise MessageRefused(f"unknown message number {number!r:.20}")
     return _DECODERS[REGISTRY[number]](values[2:])
+
+
+def encode_value(value: object) -> bytes:
+    """The bytes of a declared dataclass that is no message (a snapshot); MessageRefused where a field is not as declared."""
+    data: bytes = msgpack.packb([VERSION, *_dataclass(type(value))[0](value)])
+    return data
+
+
+def decode_value(cls: type[T], data: bytes) -> T:
+    """The `cls` that `encode_value` wrote; MessageRefused if `data` is anything else."""
+    values = _unpack(data)
+    if not values or values[0] != VERSION:
+        raise MessageRefused(f"{cls.__name__}: not version {VERSION}")
+    return typing.cast(T, _dataclass(cls)[1](values[1:]))
+
+
+def _unpack(data: bytes) -> tuple[Any, ...]:
+    try:
+        values = msgpack.unpackb(data, use_list=False, strict_map_key=True, max_map_len=0, max_ext_len=0)
+    except Exception as error:  # msgpack raises many kinds; all mean one thing here
+        raise MessageRefused(f"not msgpack: {type(error).__name__}") from error
+    if type(values) is not tuple:
+        raise MessageRefused("not a list")
+    return values
 
 
 def _coders(annotation: Any, where: str) -> tuple[Coder, Coder]:

@@ -435,8 +435,8 @@ class AddNegotiationRule:
 class ComputeAuth:
     """Compute our AUTH over the octets of RFC 7296 section 2.15, which the loader puts together itself.
 
-    octets = `message` | `nonce` | prf(`sk_p`, `id_payload`). The loader computes it only where `id_payload` is the local
-    identity of `peer`: a worker can't have the peer's AUTH made.
+    octets = `message` | `nonce` | prf(`sk_p`, `id_payload`). The loader computes it only where `id_payload` is the
+    local identity of `peer`: a worker can't have the peer's AUTH made.
     """
 
     request_id: int

@@ -1,0 +1,31 @@
+"""What marks kernel objects as an instance's own: only objects so tagged are ever created, changed or removed."""
+
+OWNER_TAG = 0x49
+"""Top byte of the reqid of every SA and of the index of every XFRM policy."""
+
+XFRM_TAG_BASE = OWNER_TAG << 24
+"""reqid = XFRM_TAG_BASE | rule_id; policy index = XFRM_TAG_BASE | serial << 3 | direction."""
+
+TUN_INTERFACE = "ipsec0"
+"""The device of the user-space data path."""
+
+INNER_MARK = 0x1000_0000
+"""Bit in the packet mark: came out of our TUN, so was authenticated. Inbound policies of the user-space path want it."""
+
+OUTER_MARK = 0x2000_0000
+"""Bit in the socket mark of our IKE and ESP sockets: their packets never go into the TUN."""
+
+NFT_TABLE = "ipsecd"
+"""The nftables table (family inet)."""
+
+ROUTE_PROTOCOL = 73
+"""rtnetlink protocol number of our routes and rules."""
+
+ROUTE_TABLE = 4500
+"""Routing table that leads into the TUN."""
+
+RULE_PREFERENCE_FIRST = 4500
+"""Our policy routing rules have preferences from here on, the last one ..."""
+
+RULE_PREFERENCE_LAST = 4599
+"""... here."""
