@@ -53,7 +53,7 @@ def decode(data: bytes) -> object:
 
 
 def encode_value(value: object) -> bytes:
-    """The bytes of a declared dataclass that is no message (a snapshot); MessageRefused where a field is not as declared."""
+    """The bytes of a declared dataclass that is no message; MessageRefused where a field is not as declared."""
     data: bytes = msgpack.packb([VERSION, *_dataclass(type(value))[0](value)])
     return data
 

@@ -10,7 +10,7 @@ TUN_INTERFACE = "ipsec0"
 """The device of the user-space data path."""
 
 INNER_MARK = 0x1000_0000
-"""Bit in the packet mark: came out of our TUN, so was authenticated. Inbound policies of the user-space path want it."""
+"""Bit in the packet mark: came out of our TUN, so was authenticated. The user-space path's inbound policies want it."""
 
 OUTER_MARK = 0x2000_0000
 """Bit in the socket mark of our IKE and ESP sockets: their packets never go into the TUN."""
