@@ -1,0 +1,125 @@
+"""The IKE sockets: UDP 500 and 4500, IPv4 and IPv6, handed over by the supervisor.
+
+They are bound to the wildcard address; the local address of each datagram comes and goes as ancillary data
+(IP_PKTINFO, IPV6_PKTINFO). On port 4500 IKE stands behind four zero bytes, the non-ESP marker (RFC 3948 section 2.2).
+"""
+
+import ipaddress
+import logging
+import socket
+import struct
+from collections.abc import Callable, Mapping
+
+from ike_worker.ikev2.engine import Endpoint
+from ipc.types import IpAddress
+
+log = logging.getLogger(__name__)
+
+PORT_IKE = 500
+PORT_NAT_TRAVERSAL = 4500
+NON_ESP_MARKER = bytes(4)
+NAT_KEEPALIVE = b"\xff"
+MAX_DATAGRAM_BYTES = 65535
+DATAGRAMS_PER_TURN = 64
+"""How many datagrams one socket may deliver before other work has its turn."""
+
+_IP_PKTINFO = 8
+_IN_PKTINFO = struct.Struct("=I4s4s")
+_IN6_PKTINFO = struct.Struct("=16sI")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_IN6_PKTINFO.size) + socket.CMSG_SPACE(_IN_PKTINFO.size)
+
+Receiver = Callable[[bytes, Endpoint, Endpoint], None]
+"""Called with datagram (without marker), local and remote endpoint."""
+
+
+class UdpSockets:
+    """The worker's sockets, by (IP version, port)."""
+
+    NAMES: Mapping[str, tuple[int, int]] = {
+        "udp500-v4": (4, PORT_IKE),
+        "udp4500-v4": (4, PORT_NAT_TRAVERSAL),
+        "udp500-v6": (6, PORT_IKE),
+        "udp4500-v6": (6, PORT_NAT_TRAVERSAL),
+    }
+
+    def __init__(self, descriptors: Mapping[str, int]) -> None:
+        self._sockets = {
+            key: socket.socket(fileno=descriptors[name]) for name, key in self.NAMES.items() if name in descriptors
+        }
+        self.dropped = 0
+
+    def readers(self, receiver: Receiver) -> dict[int, Callable[[], None]]:
+        """For each descriptor the callback that drains it into `receiver`."""
+        return {
+            sock.fileno(): self._reader(sock, version, port, receiver)
+            for (version, port), sock in self._sockets.items()
+        }
+
+    def send(self, local: Endpoint, remote: Endpoint, data: bytes) -> None:
+        """Sends an IKE message, with the marker where the port wants it. A send that fails is a lost datagram."""
+        sock = self._sockets.get((remote.address.version, local.port))
+        if sock is None:
+            self._drop(f"no socket for IPv{remote.address.version} port {local.port}")
+            return
+        if local.port == PORT_NAT_TRAVERSAL and data != NAT_KEEPALIVE:
+            data = NON_ESP_MARKER + data
+        try:
+            sock.sendmsg([data], _source(local.address), 0, (str(remote.address), remote.port))
+        except OSError as error:
+            self._drop(f"to {remote}: {error.strerror}")
+
+    def close(self) -> None:
+        """Closes all of them."""
+        for sock in self._sockets.values():
+            sock.close()
+
+    def _reader(self, sock: socket.socket, version: int, port: int, receiver: Receiver) -> Callable[[], None]:
+        def drain() -> None:
+            for _ in range(DATAGRAMS_PER_TURN):
+                try:
+                    data, ancillary, _flags, source = sock.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
+                except BlockingIOError:
+                    return
+                except OSError as error:  # an ICMP error for an earlier datagram; the next read is clean
+                    self._drop(f"port {port}: {error.strerror}")
+                    continue
+                local_address = _destination(ancillary)
+                if local_address is None:
+                    self._drop("a datagram without its destination address")
+                    continue
+                if port == PORT_NAT_TRAVERSAL:
+                    if data[:4] != NON_ESP_MARKER:
+                        self.dropped += 1  # a keepalive, or ESP that nobody else takes
+                        continue
+                    data = data[4:]
+                remote = Endpoint(address=_address(version, source[0]), port=source[1])
+                receiver(data, Endpoint(address=local_address, port=port), remote)
+
+        return drain
+
+    def _drop(self, reason: str) -> None:
+        self.dropped += 1
+        log.debug("datagram dropped: %s", reason)
+
+
+def _address(version: int, text: str) -> IpAddress:
+    # A link-local source carries its zone ("fe80::1%2"); IKE speaks to global addresses.
+    return ipaddress.IPv4Address(text) if version == 4 else ipaddress.IPv6Address(text.partition("%")[0])
+
+
+def _destination(ancillary: list[tuple[int, int, bytes]]) -> IpAddress | None:
+    for level, kind, data in ancillary:
+        if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+            return ipaddress.IPv4Address(_IN_PKTINFO.unpack(data)[2])
+        if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
+            return ipaddress.IPv6Address(_IN6_PKTINFO.unpack(data)[0])
+    return None
+
+
+def _source(address: IpAddress) -> list[tuple[int, int, bytes]]:
+    """Ancillary data that sends from `address`; none for the wildcard, where routing chooses."""
+    if address.is_unspecified:
+        return []
+    if address.version == 4:
+        return [(socket.IPPROTO_IP, _IP_PKTINFO, _IN_PKTINFO.pack(0, address.packed, bytes(4)))]
+    return [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _IN6_PKTINFO.pack(address.packed, 0))]

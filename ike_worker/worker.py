@@ -1,0 +1,208 @@
+"""The IKE worker: the engine between its sockets, the kernel agent, the policy loader and the supervisor.
+
+Nothing that the peer could act on leaves before the supervisor holds the state it depends on: each round of the loop
+hands over the IKE SAs that changed, and their datagrams wait for the receipt. So a worker may be killed between any
+two instructions, and the next one goes on with the right message IDs (RFC 7296 section 2.2).
+"""
+
+import logging
+import os
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from ike_worker.ikev2 import events
+from ike_worker.ikev2.engine import Datagram, Endpoint, Engine
+from ike_worker.ikev2.snapshot import IkeSaState
+from ike_worker.kernel_client import KernelClient
+from ike_worker.policy_client import PolicyClient
+from ike_worker.udp import UdpSockets
+from ipc import codec
+from ipc import messages as m
+from ipc.channel import Handler
+from ipc.errors import MessageRefused
+from ipc.loop import Timer
+from ipc.process import RoleProcess
+from ipc.types import Secret, StartAction
+
+log = logging.getLogger(__name__)
+
+STATUS_DELAY_S = 0.1
+"""Status for people gathers this long before it goes to the supervisor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldDatagrams:
+    """Datagrams that wait until the supervisor holds checkpoint `sequence`."""
+
+    sequence: int
+    datagrams: list[Datagram]
+
+
+class Worker:
+    """One IKE worker. The only place of the role where the engine meets the outside."""
+
+    def __init__(self, process: RoleProcess) -> None:
+        self._process = process
+        self._loop = process.loop
+        self._engine = Engine(random_bytes=os.urandom)
+        self._sockets = UdpSockets(process.descriptors)
+        handlers: dict[type, Handler] = {m.RestoreIkeSas: self._on_restore, m.IkeSasSaved: self._on_saved}
+        self._supervisor = process.open_supervisor_link(handlers, on_stop=self._on_stop)
+        self._kernel = KernelClient(process, self._engine)
+        self._policy = PolicyClient(process, self._engine, self._on_policy)
+        self._sequence = 0
+        self._saved_sequence = 0
+        self._held: deque[HeldDatagrams] = deque()
+        self._timer: Timer | None = None
+        self._timer_due: float | None = None
+        self._status_changed: set[bytes] = set()
+        self._status_gone: set[bytes] = set()
+        self._status_timer: Timer | None = None
+        self._rules: tuple[m.NegotiationRule, ...] = ()
+        self._has_policy = False
+        self._restored = False
+        self._ready = False
+        self._closed = False
+        self._started_rules: set[int] = set()
+        self._loop.before_wait(self._flush)
+
+    # ------------------------------------------------------------------ life
+
+    def _on_restore(self, restore: m.RestoreIkeSas, _peer: bytes) -> None:
+        for snapshot in restore.snapshots:
+            try:
+                state = codec.decode_value(IkeSaState, snapshot.state.reveal())
+            except MessageRefused as error:
+                log.error("IKE SA %s can't be restored and is forgotten: %s", snapshot.spi.hex(), error)
+                continue
+            self._engine.restore(state, time.monotonic())
+            self._status_changed.add(snapshot.spi)
+        if restore.last:
+            self._restored = True
+            self._become_ready()
+
+    def _on_policy(self, peers: tuple[m.Peer, ...], rules: tuple[m.NegotiationRule, ...]) -> None:
+        self._has_policy = True
+        self._rules = rules
+        self._engine.set_policy(peers, rules, time.monotonic())
+        if self._ready:
+            self._start_rules()
+        else:
+            self._become_ready()
+
+    def _become_ready(self) -> None:
+        if self._ready or not (self._restored and self._has_policy):
+            return
+        self._ready = True
+        self._kernel.start()
+        for descriptor, reader in self._sockets.readers(self._on_datagram).items():
+            self._loop.add_reader(descriptor, reader)
+        restored = len(self._status_changed)
+        self._supervisor.try_send(m.WorkerReady(ike_sas=restored))
+        log.info("ready, with %d IKE SAs restored", restored)
+        self._start_rules()
+
+    def _start_rules(self) -> None:
+        """Negotiates at-start rules that are new and have no SA yet."""
+        up = {sa.rule_id for sa in self._engine.installed_sas()}
+        wanted = {rule.rule_id for rule in self._rules if rule.start is StartAction.AT_START}
+        for rule_id in sorted(wanted - up - self._started_rules):
+            self._engine.initiate(rule_id, time.monotonic())
+        self._started_rules = wanted
+
+    def _on_stop(self, deadline_s: float) -> None:
+        self._engine.close_all(time.monotonic())
+        self._loop.call_later(deadline_s, self._finish)
+
+    def _finish(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._process.finish("the peers were told")
+
+    # ------------------------------------------------------------------ a round
+
+    def _on_datagram(self, data: bytes, local: Endpoint, remote: Endpoint) -> None:
+        self._engine.receive_datagram(data, local=local, remote=remote, now=time.monotonic())
+
+    def _flush(self) -> None:
+        """What the engine wants after this round: events, checkpoints, datagrams, its next timer."""
+        self._handle_events()
+        changes = self._engine.take_changes()
+        datagrams = self._engine.datagrams_to_send()
+        if changes.changed or changes.gone:
+            self._save(changes.changed, changes.gone)
+        if datagrams:
+            if self._saved_sequence == self._sequence:
+                self._send(datagrams)
+            else:
+                self._held.append(HeldDatagrams(sequence=self._sequence, datagrams=datagrams))
+        self._arm_timer()
+
+    def _handle_events(self) -> None:
+        while (event := self._engine.next_event()) is not None:
+            match event:
+                case events.AllocateSpi():
+                    self._kernel.allocate_spi(event)
+                case events.InstallSas():
+                    self._kernel.install(event)
+                case events.DeleteSas():
+                    self._kernel.delete(event)
+                case events.ComputeAuth() | events.VerifyAuth():
+                    self._policy.ask(event)
+                case events.AllClosed():
+                    self._loop.call_later(0.0, self._finish)
+                case _:
+                    log.debug("%s", event)
+
+    def _save(self, changed: tuple[bytes, ...], gone: tuple[bytes, ...]) -> None:
+        """Hands changed IKE SAs to the supervisor, in messages of bounded size."""
+        snapshots = tuple(
+            m.IkeSaSnapshot(spi=spi, state=Secret(codec.encode_value(self._engine.snapshot(spi)))) for spi in changed
+        )
+        size = m.RULES_PER_MESSAGE
+        for start in range(0, max(len(snapshots), len(gone)), size):
+            self._sequence += 1
+            self._supervisor.try_send(
+                m.SaveIkeSas(
+                    sequence=self._sequence,
+                    saved=snapshots[start : start + size],
+                    forgotten=gone[start : start + size],
+                )
+            )
+        self._status_changed.update(changed)
+        self._status_changed.difference_update(gone)
+        self._status_gone.update(gone)
+        if self._status_timer is None:
+            self._status_timer = self._loop.call_later(STATUS_DELAY_S, self._report_status)
+
+    def _on_saved(self, saved: m.IkeSasSaved, _peer: bytes) -> None:
+        self._saved_sequence = max(self._saved_sequence, saved.sequence)
+        while self._held and self._held[0].sequence <= self._saved_sequence:
+            self._send(self._held.popleft().datagrams)
+
+    def _send(self, datagrams: list[Datagram]) -> None:
+        for datagram in datagrams:
+            self._sockets.send(datagram.local, datagram.remote, datagram.data)
+
+    def _arm_timer(self) -> None:
+        due = self._engine.get_timer()
+        if due == self._timer_due and self._timer is not None and self._timer.callback is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = None if due is None else self._loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._engine.handle_timer(time.monotonic())
+
+    def _report_status(self) -> None:
+        self._status_timer = None
+        changed, gone = sorted(self._status_changed), tuple(self._status_gone)
+        self._status_changed.clear()
+        self._status_gone.clear()
+        size = m.RULES_PER_MESSAGE
+        for start in range(0, max(len(changed), len(gone)), size):
+            statuses = tuple(self._engine.status(spi) for spi in changed[start : start + size])
+            self._supervisor.try_send(m.TunnelsChanged(changed=statuses, gone=gone[start : start + size]))
