@@ -1,0 +1,24 @@
+"""What all tests share: which of them can run here."""
+
+import os
+import shutil
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips, with a reason, what needs root or tools that are not here."""
+    reason = _why_no_system_tests()
+    if not reason:
+        return
+    skip = pytest.mark.skip(reason=reason)
+    for item in items:
+        if any(item.get_closest_marker(name) for name in ("root", "interop", "vm")):
+            item.add_marker(skip)
+
+
+def _why_no_system_tests() -> str:
+    if os.geteuid() != 0:
+        return "needs root"
+    missing = [tool for tool in ("ip", "ping") if shutil.which(tool) is None]
+    return f"needs {' and '.join(missing)}" if missing else ""

@@ -1,0 +1,202 @@
+"""A strongSwan to talk to: Debian's packages, a daemon for each namespace, its own files laid over /usr for it alone.
+
+With `kernel_esp` it uses the kernel's ESP, else its own in user space (kernel-libipsec), always in UDP.
+"""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.lab.debian import fetched
+from tests.lab.namespaces import LabError, Namespace, run
+from tests.lab.waiting import wait_until
+
+PACKAGES = (
+    "libstrongswan",
+    "libstrongswan-standard-plugins",
+    "libstrongswan-extra-plugins",
+    "libcharon-extra-plugins",
+    "strongswan-libcharon",
+    "strongswan-swanctl",
+    "charon-systemd",
+)
+_PLUGINS = (
+    "random nonce openssl aes sha1 sha2 hmac kdf gcm curve25519 chapoly pem pkcs1 pkcs8 x509 pubkey constraints "
+    "socket-default updown vici"
+)
+_START_TIMEOUT_S = 20.0
+_STOP_TIMEOUT_S = 5.0
+_ANY_LOG_LEVEL = 1
+
+# The daemon's plugins are where it was built to look for them, in /usr; the overlay is read-only and its alone.
+_LAUNCH = 'mount --make-rprivate / && mount -t overlay strongswan -o ro,lowerdir="$1/usr:/usr" /usr && exec "$2"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """One connection of swanctl.conf: a PSK peer with one Child SA, named `net`."""
+
+    local_address: str
+    remote_address: str
+    local_id: str
+    remote_id: str
+    psk: str
+    local_net: str
+    remote_net: str
+    ike_proposals: str = "aes256gcm16-prfsha256-x25519"
+    esp_proposals: str = "aes256gcm16"
+    mode: str = "tunnel"
+
+    def text(self) -> str:
+        """As swanctl.conf."""
+        return f"""\
+connections {{
+  peer {{
+    version = 2
+    local_addrs = {self.local_address}
+    remote_addrs = {self.remote_address}
+    proposals = {self.ike_proposals}
+    local {{
+      auth = psk
+      id = {self.local_id}
+    }}
+    remote {{
+      auth = psk
+      id = {self.remote_id}
+    }}
+    children {{
+      net {{
+        mode = {self.mode}
+        local_ts = {self.local_net}
+        remote_ts = {self.remote_net}
+        esp_proposals = {self.esp_proposals}
+      }}
+    }}
+  }}
+}}
+secrets {{
+  ike-peer {{
+    secret = "{self.psk}"
+  }}
+}}
+"""
+
+
+class StrongSwan:
+    """A running charon in `namespace`, from `with` to its end. Unavailable where its packages can't be fetched."""
+
+    def __init__(
+        self, namespace: Namespace, connection: Connection, *, kernel_esp: bool = False, log_level: int = _ANY_LOG_LEVEL
+    ) -> None:
+        self._namespace = namespace
+        self._connection = connection
+        self._kernel_esp = kernel_esp
+        self._log_level = log_level
+        self._root = fetched("strongswan", PACKAGES)
+        self._state = Path(tempfile.mkdtemp(prefix="ipsecd-strongswan-"))
+        self._vici = f"unix://{self._state}/charon.vici"
+        self._daemon: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def swanctl(self, *arguments: str, check: bool = True, timeout_s: float = 20.0) -> str:
+        """Runs swanctl against this daemon."""
+        environment = (f"STRONGSWAN_CONF={self._state}/strongswan.conf", f"SWANCTL_DIR={self._state}/swanctl")
+        assert self._daemon is not None
+        enter = ("nsenter", "-t", str(self._daemon.pid), "-m", "-n", "-r")
+        command = ("swanctl", *arguments, "--uri", self._vici)
+        return run([*enter, "env", *environment, *command], check=check, timeout_s=timeout_s)
+
+    def initiate(self) -> str:
+        """Brings the connection up; LabError, with what swanctl said, if it can't."""
+        return self.swanctl("--initiate", "--child", "net", "--timeout", "10")
+
+    def list_sas(self) -> str:
+        """All its SAs, as swanctl prints them."""
+        return self.swanctl("--list-sas")
+
+    def log(self) -> str:
+        """The daemon's log so far."""
+        path = self._state / "charon.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def stop(self) -> None:
+        """Ends the daemon and removes its files; harmless if that is done."""
+        if self._daemon is not None:
+            self._daemon.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._daemon.wait(_STOP_TIMEOUT_S)
+            self._daemon.kill()
+            self._daemon.wait()
+            self._daemon = None
+        shutil.rmtree(self._state, ignore_errors=True)
+
+    def _start(self) -> None:
+        (self._state / "strongswan.conf").write_text(self._settings())
+        (self._state / "swanctl").mkdir()
+        (self._state / "swanctl/swanctl.conf").write_text(self._connection.text())
+        settings = f"STRONGSWAN_CONF={self._state}/strongswan.conf"
+        launch = ("sh", "-c", _LAUNCH, "sh", str(self._root), "/usr/sbin/charon-systemd")
+        with (self._state / "stdout.log").open("wb") as output:
+            self._daemon = subprocess.Popen(
+                self._namespace.command("env", settings, *launch),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        wait_until("charon answers", self._answers, timeout_s=_START_TIMEOUT_S)
+        self.swanctl("--load-all", "--noprompt")
+
+    def _answers(self) -> bool:
+        assert self._daemon is not None
+        if self._daemon.poll() is not None:
+            output = (self._state / "stdout.log").read_text(errors="replace")
+            raise LabError(f"charon ended with {self._daemon.returncode}: {output[-2000:]}{self.log()[-2000:]}")
+        return (self._state / "charon.vici").exists() and "uptime" in self.swanctl("--stats", check=False)
+
+    def _settings(self) -> str:
+        esp = "kernel-netlink" if self._kernel_esp else "kernel-libipsec kernel-netlink"
+        return f"""\
+charon-systemd {{
+  load = {_PLUGINS} {esp}
+  retransmit_tries = 3
+  plugins {{
+    vici {{
+      socket = {self._vici}
+    }}
+  }}
+  journal {{
+    default = -1
+  }}
+  filelog {{
+    log {{
+      path = {self._state}/charon.log
+      time_format = %T
+      default = {self._log_level}
+      flush_line = yes
+    }}
+  }}
+}}
+"""
+
+
+def wait_for_child_sa(peer: StrongSwan, *, timeout_s: float = 10.0) -> float:
+    """Waits until `peer` has an installed Child SA; seconds that took."""
+    return wait_until("an installed Child SA", lambda: "INSTALLED" in peer.list_sas(), timeout_s=timeout_s)
