@@ -1,0 +1,268 @@
+"""IKE messages: header, chain of payloads, and the Encrypted payload around them. RFC 7296 sections 3.1, 3.2, 3.14.
+
+The invariant: arbitrary bytes give a Message or an Ikev2Error, in time linear in their length. To add a payload:
+a new file with its class, and a row in PAYLOAD_CLASSES.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar, Self
+
+from ike_worker.ikev2.crypto.protection import MessageProtection
+from ike_worker.ikev2.errors import (
+    IntegrityFailure,
+    InvalidMajorVersion,
+    LocalError,
+    MalformedMessage,
+    UnsupportedCriticalPayload,
+)
+from ike_worker.ikev2.iana import PayloadType
+from ike_worker.ikev2.wire.authentication import Authentication
+from ike_worker.ikev2.wire.certificate import Certificate, CertificateRequest
+from ike_worker.ikev2.wire.configuration import Configuration
+from ike_worker.ikev2.wire.delete import Delete
+from ike_worker.ikev2.wire.eap import Eap
+from ike_worker.ikev2.wire.identification import IdentificationInitiator, IdentificationResponder
+from ike_worker.ikev2.wire.key_exchange import KeyExchangePayload
+from ike_worker.ikev2.wire.nonce import Nonce
+from ike_worker.ikev2.wire.notify import Notify
+from ike_worker.ikev2.wire.payload import Payload
+from ike_worker.ikev2.wire.reader import Reader
+from ike_worker.ikev2.wire.sa import SecurityAssociation
+from ike_worker.ikev2.wire.traffic_selectors import TrafficSelectorsInitiator, TrafficSelectorsResponder
+from ike_worker.ikev2.wire.unknown import UnknownPayload
+from ike_worker.ikev2.wire.vendor_id import VendorId
+
+MAX_MESSAGE_BYTES = 65535
+MAJOR_VERSION = 2
+HEADER_BYTES = 28
+SPI_BYTES = 8
+
+_HEADER = struct.Struct("!8s8sBBBBII")  # SPIs, next payload, version, exchange, flags, message id, length
+_GENERIC = struct.Struct("!BBH")  # next payload, critical bit, length (RFC 7296 section 3.2)
+_FLAG_INITIATOR = 0x08
+_FLAG_RESPONSE = 0x20
+_CRITICAL = 0x80
+_ENCRYPTED = int(PayloadType.ENCRYPTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The IKE header (RFC 7296 section 3.1), its fields as they came. `length` is in bytes, the header included."""
+
+    spi_i: bytes
+    spi_r: bytes
+    next_payload: int
+    major: int
+    minor: int
+    exchange_type: int
+    initiator: bool
+    """Sent by the original initiator of the IKE SA."""
+    response: bool
+    message_id: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncryptedPayload(Payload):
+    """The Encrypted payload, SK: `body` is IV, ciphertext and ICV; `first_payload` the type of the first one inside."""
+
+    TYPE: ClassVar[PayloadType] = PayloadType.ENCRYPTED
+    first_payload: int
+    body: bytes
+
+    def encode_body(self) -> bytes:
+        return self.body
+
+    @classmethod
+    def parse_body(cls, reader: Reader) -> Self:
+        raise LocalError("the body of an Encrypted payload does not tell its first payload")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message as it came. `payloads` are those in clear, in their order, without the Encrypted payload."""
+
+    header: Header
+    payloads: tuple[Payload, ...]
+    encrypted: EncryptedPayload | None
+
+
+PAYLOAD_CLASSES: Mapping[int, type[Payload]] = MappingProxyType(
+    {
+        int(cls.TYPE): cls
+        for cls in (
+            SecurityAssociation,
+            KeyExchangePayload,
+            IdentificationInitiator,
+            IdentificationResponder,
+            Certificate,
+            CertificateRequest,
+            Authentication,
+            Nonce,
+            Notify,
+            Delete,
+            VendorId,
+            TrafficSelectorsInitiator,
+            TrafficSelectorsResponder,
+            Configuration,
+            Eap,
+        )
+    }
+)
+
+
+def parse_header(data: bytes) -> Header:
+    """The header of a datagram, without its non-ESP marker; MalformedMessage if there are fewer than 28 bytes."""
+    if len(data) < HEADER_BYTES:
+        raise MalformedMessage(f"IKE header: {HEADER_BYTES} bytes needed, {len(data)} there")
+    spi_i, spi_r, next_payload, version, exchange_type, flags, message_id, length = _HEADER.unpack_from(data)
+    return Header(
+        spi_i=spi_i,
+        spi_r=spi_r,
+        next_payload=next_payload,
+        major=version >> 4,
+        minor=version & 0x0F,
+        exchange_type=exchange_type,
+        initiator=bool(flags & _FLAG_INITIATOR),
+        response=bool(flags & _FLAG_RESPONSE),
+        message_id=message_id,
+        length=length,
+    )
+
+
+def check_version(header: Header) -> None:
+    """InvalidMajorVersion unless it is IKE version 2; the minor version is ignored (RFC 7296 section 2.5)."""
+    if header.major != MAJOR_VERSION:
+        raise InvalidMajorVersion(f"IKE version {header.major}.{header.minor}")
+
+
+def parse_message(data: bytes) -> Message:
+    """The message that `data` holds, whole.
+
+    MalformedMessage, InvalidMajorVersion, or UnsupportedCriticalPayload. What is inside an Encrypted payload is left
+    to `open_message`.
+    """
+    header = parse_header(data)
+    check_version(header)
+    if header.length != len(data):
+        raise MalformedMessage(f"IKE header: length {header.length}, {len(data)} bytes there")
+    reader = Reader(data, "message", HEADER_BYTES)
+    payloads = _parse_payloads(header.next_payload, reader)
+    last = payloads[-1] if payloads else None
+    if isinstance(last, EncryptedPayload):
+        return Message(header=header, payloads=tuple(payloads[:-1]), encrypted=last)
+    return Message(header=header, payloads=tuple(payloads), encrypted=None)
+
+
+def _parse_payloads(kind: int, reader: Reader) -> list[Payload]:
+    """The chain that begins with a payload of type `kind` and fills `reader`; an Encrypted payload ends it."""
+    payloads: list[Payload] = []
+    while kind:
+        following, flags, length = reader.unpack(_GENERIC)
+        cls = PAYLOAD_CLASSES.get(kind)
+        if cls is not None:
+            body = reader.part(length, _GENERIC.size, cls.__name__)
+            payloads.append(cls.parse_body(body))
+            body.expect_end()
+        elif kind == _ENCRYPTED:
+            body = reader.part(length, _GENERIC.size, "Encrypted")
+            payloads.append(EncryptedPayload(first_payload=following, body=body.rest()))
+            break
+        elif flags & _CRITICAL:
+            raise UnsupportedCriticalPayload(kind)
+        else:
+            body = reader.part(length, _GENERIC.size, "unknown payload")
+            payloads.append(UnknownPayload(type=kind, data=body.rest_or_empty()))
+        kind = following
+    reader.expect_end()
+    return payloads
+
+
+def encode_message(
+    *,
+    spi_i: bytes,
+    spi_r: bytes,
+    exchange_type: int,
+    initiator: bool,
+    response: bool,
+    message_id: int,
+    payloads: Sequence[Payload],
+) -> bytes:
+    """A message in clear. LocalError if it would be longer than MAX_MESSAGE_BYTES."""
+    body = _encode_payloads(payloads)
+    flags = (_FLAG_INITIATOR if initiator else 0) | (_FLAG_RESPONSE if response else 0)
+    return _header(spi_i, spi_r, _first(payloads), exchange_type, flags, message_id, HEADER_BYTES + len(body)) + body
+
+
+def seal_message(
+    *,
+    spi_i: bytes,
+    spi_r: bytes,
+    exchange_type: int,
+    initiator: bool,
+    response: bool,
+    message_id: int,
+    payloads: Sequence[Payload],
+    protection: MessageProtection,
+    iv: bytes,
+) -> bytes:
+    """A message whose payloads are all inside an Encrypted payload; `iv` as `MessageProtection.seal` wants it.
+
+    LocalError if it would be longer than MAX_MESSAGE_BYTES.
+    """
+    plaintext = _encode_payloads(payloads)
+    sk_length = _GENERIC.size + protection.sealed_bytes(len(plaintext))
+    flags = (_FLAG_INITIATOR if initiator else 0) | (_FLAG_RESPONSE if response else 0)
+    header = _header(spi_i, spi_r, _ENCRYPTED, exchange_type, flags, message_id, HEADER_BYTES + sk_length)
+    associated = header + _GENERIC.pack(_first(payloads), 0, sk_length)
+    return associated + protection.seal(associated, plaintext, iv)
+
+
+def open_message(data: bytes, message: Message, protection: MessageProtection) -> tuple[Payload, ...]:
+    """The payloads inside the Encrypted payload of `message`, which `parse_message` made of `data`.
+
+    IntegrityFailure if there is no such payload or it is not authentic: drop it. Any other RemoteError comes from
+    an authentic message, so from the peer itself.
+    """
+    encrypted = message.encrypted
+    if encrypted is None:
+        raise IntegrityFailure("the message is in clear")
+    plaintext = protection.open(data[: len(data) - len(encrypted.body)], encrypted.body)
+    payloads = _parse_payloads(encrypted.first_payload, Reader(plaintext, "Encrypted"))
+    if payloads and type(payloads[-1]) is EncryptedPayload:
+        raise MalformedMessage("an Encrypted payload inside another")
+    return tuple(payloads)
+
+
+def _header(
+    spi_i: bytes, spi_r: bytes, next_payload: int, exchange_type: int, flags: int, message_id: int, length: int
+) -> bytes:
+    if length > MAX_MESSAGE_BYTES:
+        raise LocalError(f"a message of {length} bytes, at most {MAX_MESSAGE_BYTES}")
+    return _HEADER.pack(spi_i, spi_r, next_payload, MAJOR_VERSION << 4, exchange_type, flags, message_id, length)
+
+
+def _first(payloads: Sequence[Payload]) -> int:
+    return _type_of(payloads[0]) if payloads else 0
+
+
+def _type_of(payload: Payload) -> int:
+    return payload.type if isinstance(payload, UnknownPayload) else payload.TYPE
+
+
+def _encode_payloads(payloads: Sequence[Payload]) -> bytes:
+    parts: list[bytes] = []
+    last = len(payloads) - 1
+    for index, payload in enumerate(payloads):
+        body = payload.encode_body()
+        length = _GENERIC.size + len(body)
+        if length > MAX_MESSAGE_BYTES:
+            raise LocalError(f"a payload of {length} bytes, at most {MAX_MESSAGE_BYTES}")
+        following = _type_of(payloads[index + 1]) if index < last else 0
+        critical = _CRITICAL if isinstance(payload, UnknownPayload) and payload.critical else 0
+        parts.append(_GENERIC.pack(following, critical, length))
+        parts.append(body)
+    return b"".join(parts)
