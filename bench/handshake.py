@@ -1,0 +1,190 @@
+"""How fast, and at what cost, two instances set up tunnels with each other.
+
+Two namespaces, a complete instance in each. The left one has as many peers as handshakes are wanted, each pair with
+addresses of its own, and negotiates them all at start: IKE_SA_INIT, IKE_AUTH and the first Child SA, with every role
+of both sides at work. CPU is what the kernel accounted to each process between the first and the last handshake. The
+floor in the same run is the cryptography that one side can't do without.
+"""
+
+import argparse
+import hmac
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tests.lab.instance import Instance, RunningRole
+from tests.lab.namespaces import WIRE, Namespace, gateways, run
+from tests.lab.waiting import wait_until
+
+EXAMPLE = "example: python -m bench.handshake --count 300 --runs 3"
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """CPU milliseconds per handshake of one role on one side."""
+
+    side: str
+    role: str
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One run."""
+
+    per_second: float
+    costs: tuple[Cost, ...]
+
+
+def addresses(number: int) -> tuple[str, str]:
+    """The two ends of handshake `number`."""
+    return f"10.10.{number // 250}.{number % 250 + 1}", f"10.11.{number // 250}.{number % 250 + 1}"
+
+
+def spd(count: int, *, left: bool) -> str:
+    """An SPD with `count` peers; the left side starts them all."""
+    lines = ["[setup]", f'interfaces = ["{WIRE}"]', 'unmatched = "bypass"']
+    lines += ["[proposals.bench]", 'ike = ["aes256gcm16-prfsha256-x25519"]', 'esp = ["aes256gcm16-esn"]']
+    for number in range(count):
+        own, other = addresses(number) if left else reversed(addresses(number))
+        here, there = ("left", "right") if left else ("right", "left")
+        lines += [
+            f"[peers.p{number}]",
+            f'address = "{other}"',
+            f'local_address = "{own}"',
+            f'local_id = "{here}{number}.example"',
+            f'remote_id = "{there}{number}.example"',
+            'auth = "psk"',
+            f'psk = "a pre-shared key for the benchmark {number}"',
+            'proposals = "bench"',
+            "[[rules]]",
+            f'name = "r{number}"',
+            'action = "protect"',
+            f'local = ["10.{20 if left else 120}.{number // 250}.{number % 250}/32"]',
+            f'remote = ["10.{120 if left else 20}.{number // 250}.{number % 250}/32"]',
+            f'peer = "p{number}"',
+            f'start = "{"at-start" if left else "respond-only"}"',
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def cpu_s(process: RunningRole) -> float:
+    """User and system time of a process, in seconds (proc(5), fields 14 and 15)."""
+    fields = Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def add_many_addresses(namespace: Namespace, count: int, side: int) -> None:
+    batch = "".join(f"address add {addresses(number)[side]}/32 dev {WIRE}\n" for number in range(count))
+    path = Path(f"/tmp/ipsecd-bench-{os.getpid()}")  # noqa: S108 - gone again at once, and holds addresses only
+    path.write_text(batch)
+    try:
+        namespace.ip("-batch", str(path))
+    finally:
+        path.unlink()
+
+
+def tunnels_up(instance: Instance) -> int:
+    """How many Child SAs the instance has."""
+    return sum(len(tunnel["children"]) for tunnel in instance.status()["tunnels"])
+
+
+def measure(count: int) -> Result:
+    """One run of `count` handshakes between fresh instances."""
+    with gateways() as nets, Instance(nets.left) as left, Instance(nets.right) as right:
+        for side, namespace in enumerate((nets.left, nets.right)):
+            add_many_addresses(namespace, count, side)
+            namespace.ip("route", "add", f"10.{11 - side}.0.0/16", "dev", WIRE)
+        right.start(spd(count, left=False))
+        before_right = {one.role.value: cpu_s(one) for one in right.roles()}
+        left.start(spd(count, left=True))
+        started = time.monotonic()
+        before_left = {one.role.value: cpu_s(one) for one in left.roles()}
+        already = tunnels_up(left)
+        wait_until("all tunnels are up", lambda: tunnels_up(left) >= count, timeout_s=60.0, every_s=0.05)
+        elapsed = time.monotonic() - started
+        costs = [
+            Cost(
+                side=side,
+                role=one.role.value,
+                milliseconds=(cpu_s(one) - before[one.role.value]) * 1000 / counted,
+            )
+            for side, instance, before, counted in (
+                ("initiator", left, before_left, max(1, count - already)),
+                ("responder", right, before_right, count),
+            )
+            for one in instance.roles()
+            if one.role.value in before
+        ]
+        left.stop()
+        right.stop()
+    return Result(per_second=(count - already) / elapsed, costs=tuple(costs))
+
+
+def crypto_floor_ms(rounds: int = 300) -> float:
+    """Milliseconds of the cryptography of one side: a key exchange, two messages opened and sealed, ~14 HMACs."""
+
+    def handshake() -> None:
+        own, other = X25519PrivateKey.generate(), X25519PrivateKey.generate().public_key()
+        own.public_key().public_bytes_raw()
+        own.exchange(other)
+        aead = AESGCM(bytes(range(32)))
+        for number in range(2):
+            aead.encrypt(number.to_bytes(12, "big"), bytes(200), bytes(32))
+        for _ in range(14):
+            hmac.digest(bytes(32), bytes(64), "sha256")
+
+    return median_ms(handshake, rounds)
+
+
+def median_ms(function: Callable[[], None], rounds: int) -> float:
+    """Median of CPU milliseconds of a call."""
+    times = []
+    for _ in range(rounds):
+        start = time.process_time_ns()
+        function()
+        times.append((time.process_time_ns() - start) / 1e6)
+    return statistics.median(times)
+
+
+def report(results: list[Result], floor_ms: float, count: int) -> None:
+    """Medians over the runs, as a table."""
+    print(f"{count} handshakes a run, {len(results)} runs, medians; PSK, X25519, AES-256-GCM")
+    print(f"handshakes per second, both sides on this machine: {statistics.median(r.per_second for r in results):.0f}")
+    print(f"{'side':<10} {'role':<14} {'CPU ms per handshake':>20} {'times the crypto floor':>23}")
+    keys = list(dict.fromkeys((cost.side, cost.role) for result in results for cost in result.costs))
+    for side in ("initiator", "responder"):
+        medians = {
+            role: statistics.median(
+                cost.milliseconds for r in results for cost in r.costs if (cost.side, cost.role) == (side, role)
+            )
+            for one, role in keys
+            if one == side
+        }
+        for role, value in [*medians.items(), ("all roles", sum(medians.values()))]:
+            print(f"{side:<10} {role:<14} {value:>20.3f} {value / floor_ms:>23.1f}")
+    print(f"{'floor':<10} {'crypto alone':<14} {floor_ms:>20.3f} {1:>23.1f}")
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=EXAMPLE)
+    parser.add_argument("--count", type=int, default=300, help="handshakes in one run (300)")
+    parser.add_argument("--runs", type=int, default=3, help="runs; medians are printed (3)")
+    arguments = parser.parse_args()
+    if os.geteuid():
+        sys.exit("bench.handshake: needs root, to make network namespaces")
+    run(["ip", "-V"])
+    report([measure(arguments.count) for _ in range(arguments.runs)], crypto_floor_ms(), arguments.count)
+
+
+if __name__ == "__main__":
+    main()
