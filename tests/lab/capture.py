@@ -1,7 +1,8 @@
-"""What was on a wire: every frame of an interface, captured by AF_PACKET and told apart by kind.
+"""What was on a wire: every frame that either end sent, captured by AF_PACKET and told apart by kind.
 
-The question that a capture answers: did anything but IKE, ESP and neighbour discovery pass? Formats: RFC 7296 section
-3.1 (IKE header), RFC 3948 section 2 (UDP 4500), RFC 4303 section 2 (ESP).
+The question that a capture answers: did anything but IKE, ESP and neighbour discovery pass? Only what an end sends is
+taken, at both ends: what kernel ESP has decapsulated looks to a capture as if it had come in by the wire. Formats:
+RFC 7296 section 3.1 (IKE header), RFC 3948 section 2 (UDP 4500), RFC 4303 section 2 (ESP).
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.lab.namespaces import LabError, Namespace
+from tests.lab.namespaces import WIRE, Gateways, LabError
 
 _ETH_P_ALL = 3
 _SOL_PACKET = 263
@@ -70,10 +71,10 @@ class IkeHeader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One frame. `time` is seconds since the epoch; `outgoing` as the capturing namespace sees it."""
+    """One frame. `time` is seconds since the epoch, `sender` the label of the namespace that sent it."""
 
     time: float
-    outgoing: bool
+    sender: str
     data: bytes
     kind: Kind
     description: str
@@ -96,11 +97,11 @@ class _Packet:
         return f"{self.source} > {self.destination}"
 
 
-def classify(data: bytes, *, seen_at: float = 0.0, outgoing: bool = False) -> Frame:
+def classify(data: bytes, *, seen_at: float = 0.0, sender: str = "") -> Frame:
     """What kind of Ethernet frame `data` is. What is cut short or only looks like IKE or ESP is CLEAR."""
 
     def frame(kind: Kind, description: str, ike: IkeHeader | None = None, spi: int = 0) -> Frame:
-        return Frame(time=seen_at, outgoing=outgoing, data=data, kind=kind, description=description, ike=ike, spi=spi)
+        return Frame(time=seen_at, sender=sender, data=data, kind=kind, description=description, ike=ike, spi=spi)
 
     ethertype = int.from_bytes(data[12:14])
     if ethertype == 0x0806:
@@ -183,14 +184,14 @@ def _ike_header(data: bytes) -> IkeHeader | None:
 
 
 class Capture:
-    """A capture of one interface, from `with` to its end. `frames` grows meanwhile."""
+    """A capture of the wire between two gateways, from `with` to its end. `frames` grows meanwhile."""
 
-    def __init__(self, namespace: Namespace, interface: str) -> None:
+    def __init__(self, pair: Gateways) -> None:
         self.frames: list[Frame] = []
         self.missed = 0
-        self._socket = namespace.call(lambda: _open(interface))
+        self._taps = {namespace.call(_open): namespace.label for namespace in (pair.left, pair.right)}
         self._stop_reader, self._stop_writer = socket.socketpair()
-        self._thread = threading.Thread(target=self._read, name=f"capture {interface}", daemon=True)
+        self._thread = threading.Thread(target=self._read, name="capture", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -203,13 +204,16 @@ class Capture:
 
     def stop(self) -> None:
         """Ends the capture, with all that has arrived by now in `frames`; harmless if it has ended."""
-        if self._socket.fileno() < 0:
+        if not self._taps:
             return
         self._stop_writer.send(b".")
         self._thread.join(10.0)
-        _packets, self.missed = struct.unpack("=II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
-        for one in (self._socket, self._stop_reader, self._stop_writer):
+        for tap in self._taps:
+            _packets, missed = struct.unpack("=II", tap.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+            self.missed += missed
+        for one in (*self._taps, self._stop_reader, self._stop_writer):
             one.close()
+        self._taps.clear()
 
     def counts(self) -> Counter[Kind]:
         """How many frames of each kind."""
@@ -251,23 +255,26 @@ class Capture:
 
     def _read(self) -> None:
         with selectors.DefaultSelector() as selector:
-            selector.register(self._socket, selectors.EVENT_READ)
+            for tap in self._taps:
+                selector.register(tap, selectors.EVENT_READ)
             stop = selector.register(self._stop_reader, selectors.EVENT_READ)
             stopping = False
             while not stopping:
                 stopping = any(key is stop for key, _ in selector.select(1.0))
-                self._take_all()
+                for tap, sender in self._taps.items():
+                    self._take_all(tap, sender)
 
-    def _take_all(self) -> None:
+    def _take_all(self, tap: socket.socket, sender: str) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
-                data, address = self._socket.recvfrom(262144)
-                self.frames.append(classify(data, seen_at=time.time(), outgoing=address[2] == _PACKET_OUTGOING))
+                data, address = tap.recvfrom(262144)
+                if address[2] == _PACKET_OUTGOING:
+                    self.frames.append(classify(data, seen_at=time.time(), sender=sender))
 
 
-def _open(interface: str) -> socket.socket:
+def _open() -> socket.socket:
     made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
-    made.bind((interface, _ETH_P_ALL))
+    made.bind((WIRE, _ETH_P_ALL))
     made.setblocking(False)
     return made
