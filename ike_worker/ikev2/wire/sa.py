@@ -1,5 +1,6 @@
 """The Security Association payload: proposals of transforms. RFC 7296 section 3.3."""
 
+import functools
 import struct
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -102,15 +103,21 @@ def _parse_transforms(reader: Reader, count: int) -> tuple[Transform, ...]:
         if more != (_MORE_TRANSFORMS if left else _LAST):
             raise MalformedMessage(f"transform: last substructure {more}, with {left} more to come")
         if length == _TRANSFORM.size:
-            transforms.append(Transform(type=kind, id=number))
+            transforms.append(_transform(kind, number, None, False))
         else:
             attributes = reader.part(length, _TRANSFORM.size, "transform")
-            transforms.append(_with_attributes(kind, number, attributes))
+            transforms.append(_parse_attributes(kind, number, attributes))
     reader.expect_end()
     return tuple(transforms)
 
 
-def _with_attributes(kind: int, number: int, reader: Reader) -> Transform:
+# Peers offer the same few transforms again and again, a dozen in a message: to look one up costs a tenth of making it.
+@functools.lru_cache(maxsize=256)
+def _transform(kind: int, number: int, key_bits: int | None, unusable: bool) -> Transform:
+    return Transform(type=kind, id=number, key_bits=key_bits, unusable=unusable)
+
+
+def _parse_attributes(kind: int, number: int, reader: Reader) -> Transform:
     """The transform with what its attributes say; a Key Length counts once, and in its short form only."""
     key_bits: int | None = None
     unusable = False
@@ -122,4 +129,4 @@ def _with_attributes(kind: int, number: int, reader: Reader) -> Transform:
         unusable = True
         if not attribute & _SHORT_FORM:
             reader.take(value)
-    return Transform(type=kind, id=number, key_bits=key_bits, unusable=unusable)
+    return _transform(kind, number, key_bits, unusable)
