@@ -1,0 +1,56 @@
+"""`ipsecd`: starts the IPsec daemon of one instance."""
+
+import argparse
+import os
+import sys
+
+from supervisor.daemon import run
+from supervisor.detach import Starter, run_detached
+from supervisor.settings import DEFAULT_INSTANCE, DEFAULT_SPD, LOG_LEVELS, Settings, instance_name
+
+EXIT_NOT_ROOT = 4
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The options; exits with 2 and the usage where they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="ipsecd",
+        description="The IP security (IPsec) daemon.",
+        epilog="example: ipsecd -d -f /etc/ipsec.spd",
+    )
+    parser.add_argument("-d", dest="daemon", action="store_true", help="run as a daemon, detached from the terminal")
+    parser.add_argument(
+        "-f", "--spd", metavar="FILE", default=DEFAULT_SPD, help="Security Policy Database (default %(default)s)"
+    )
+    parser.add_argument(
+        "-m",
+        dest="level",
+        type=int,
+        choices=range(len(LOG_LEVELS)),
+        default=1,
+        help="message level: 0 warnings and errors, 1 a line for each negotiation (default), 2 verbose",
+    )
+    parser.add_argument(
+        "--instance", metavar="DIR", default=DEFAULT_INSTANCE, help="run directory (default %(default)s)"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs ipsecd; the exit code: 0, 1 for a start that failed, 4 without root."""
+    options = parse_arguments(arguments)
+    if os.geteuid() != 0:
+        print("ipsecd: permission denied (must be superuser)", file=sys.stderr)
+        return EXIT_NOT_ROOT
+    settings = Settings(
+        instance=instance_name(options.instance),
+        spd_path=os.path.abspath(options.spd),
+        log_level=LOG_LEVELS[options.level],
+    )
+    if options.daemon:
+        return run_detached(lambda starter: run(settings, starter))
+    return run(settings, Starter(None))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

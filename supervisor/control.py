@@ -1,0 +1,57 @@
+"""ipsecctl's link: status, reload, stop. Only root gets in (the socket's mode, and the uid that the kernel reports)."""
+
+from collections.abc import Callable
+
+from ipc import messages as m
+from ipc.channel import Handler
+from ipc.roles import Role
+from supervisor.channels import Channels
+from supervisor.policy import Finished
+
+MAX_LINES = 1000
+MAX_LINE_CHARACTERS = 8000
+
+
+class Control:
+    """Answers commands. A stop is answered in the end, by `stopped`."""
+
+    def __init__(
+        self,
+        channels: Channels,
+        status: Callable[[], str],
+        reload: Callable[[Finished], None],
+        stop: Callable[[str], None],
+    ) -> None:
+        self._channels = channels
+        self._status = status
+        self._reload = reload
+        self._stop = stop
+        self._waiting_for_stop: list[bytes] = []
+
+    def handlers(self) -> dict[type, Handler]:
+        """For the control link."""
+        return {
+            m.StatusQuestion: self._on_status_question,
+            m.StopCommand: self._on_stop_command,
+            m.ReloadCommand: self._on_reload_command,
+        }
+
+    def stopped(self, lines: tuple[str, ...]) -> None:
+        """The instance has stopped: whoever asked for that is told."""
+        for peer in self._waiting_for_stop:
+            self._done(peer, 0, lines)
+        self._waiting_for_stop.clear()
+
+    def _on_status_question(self, _question: m.StatusQuestion, peer: bytes) -> None:
+        self._channels.send(Role.IPSECCTL, m.StatusAnswer(json=self._status()), peer)
+
+    def _on_stop_command(self, _command: m.StopCommand, peer: bytes) -> None:
+        self._waiting_for_stop.append(peer)
+        self._stop("ipsecctl asked for it")
+
+    def _on_reload_command(self, _command: m.ReloadCommand, peer: bytes) -> None:
+        self._reload(lambda in_force, lines: self._done(peer, 0 if in_force else 1, lines))
+
+    def _done(self, peer: bytes, code: int, lines: tuple[str, ...]) -> None:
+        bounded = tuple(line[:MAX_LINE_CHARACTERS] for line in lines[:MAX_LINES])
+        self._channels.send(Role.IPSECCTL, m.CommandDone(exit_code=code, lines=bounded), peer)

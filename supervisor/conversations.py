@@ -1,0 +1,167 @@
+"""What the supervisor says and hears on the link to each role. Each table of handlers is that link's access list."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ipc import messages as m
+from ipc.channel import Handler
+from ipc.links import LINKS, SUPERVISOR_AGENT, SUPERVISOR_DATA_PATH, SUPERVISOR_LOADER, SUPERVISOR_WORKER, Link
+from ipc.roles import Role
+from ipc.types import Secret
+from supervisor.channels import Channels
+from supervisor.child import Child
+from supervisor.data_path import DataPathKeeper
+from supervisor.errors import FileRefused, StoreFull
+from supervisor.files import MAX_CREDENTIAL_BYTES, read_file
+from supervisor.policy import PolicyKeeper
+from supervisor.store import Store
+from supervisor.tunnels import Tunnels
+from supervisor.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Holdings:
+    """What the supervisor holds for its children."""
+
+    policy: PolicyKeeper
+    data_path: DataPathKeeper
+    watchdog: Watchdog
+    store: Store = field(default_factory=Store)
+    tunnels: Tunnels = field(default_factory=Tunnels)
+    children: dict[Role, Child] = field(default_factory=dict)
+    worker_ready: bool = False
+    summaries: dict[Role, str] = field(default_factory=dict)
+    """What each role said of its stop."""
+
+
+class Conversations:
+    """The handlers of all links to children. `on_up` is called when a role has come up."""
+
+    def __init__(self, channels: Channels, holdings: Holdings, on_up: Callable[[], None]) -> None:
+        self._on_up = on_up
+        self._channels = channels
+        self._holdings = holdings
+
+    def open(self) -> None:
+        """Opens the links."""
+        policy, data_path = self._holdings.policy, self._holdings.data_path
+        own: dict[Link, dict[type, Handler]] = {
+            SUPERVISOR_AGENT: {
+                m.AgentReady: lambda message, _peer: data_path.on_agent_ready(message),
+                m.DataPathReady: self._on_data_path_ready,
+                m.DataPathFailed: lambda message, _peer: data_path.on_failed(message),
+            },
+            SUPERVISOR_LOADER: {
+                m.ReadCredential: self._on_read_credential,
+                m.PolicyParsed: lambda message, _peer: policy.on_parsed(message),
+                m.PolicyRefused: lambda message, _peer: policy.on_refused(message),
+                m.PolicyEnforced: lambda message, _peer: policy.on_enforced(message),
+                m.PolicyNotEnforced: lambda message, _peer: policy.on_not_enforced(message),
+            },
+            SUPERVISOR_WORKER: {
+                m.WorkerReady: self._on_worker_ready,
+                m.SaveIkeSas: self._on_save_ike_sas,
+                m.TunnelsChanged: lambda message, _peer: self._holdings.tunnels.change(message),
+            },
+            SUPERVISOR_DATA_PATH: {},
+        }
+        for link, handlers in own.items():
+            self._channels.open(link, {**self._life_handlers(link.connector), **handlers}, self.on_refused)
+
+    def admit(self, link_name: str, _uid: int, pid: int) -> bool:
+        """Whether process `pid` may be at the other end of that link: on a role's link only its present child."""
+        for link in LINKS:
+            if link.name == link_name and link.binder is Role.SUPERVISOR:
+                child = self._holdings.children.get(link.connector)
+                return link.connector is Role.IPSECCTL or (child is not None and child.alive and child.pid == pid)
+        return False
+
+    def on_refused(self, link: Link, reason: str) -> None:
+        """A message to the supervisor itself was refused."""
+        self._restart(link.connector, f"sent what was refused on {link.name}: {reason}")
+
+    def child_gone(self, role: Role) -> None:
+        """The process of `role` has ended."""
+        self._holdings.watchdog.forget(role)
+        if role is Role.KERNEL_AGENT:
+            self._holdings.data_path.agent_went()
+        elif role is Role.POLICY_LOADER:
+            self._holdings.policy.loader_went()
+        elif role is Role.IKE_WORKER:
+            self._holdings.worker_ready = False
+
+    def _life_handlers(self, role: Role) -> dict[type, Handler]:
+        watchdog, summaries = self._holdings.watchdog, self._holdings.summaries
+
+        def on_health_answer(message: m.HealthAnswer, _peer: bytes) -> None:
+            watchdog.answered(role, message.sequence, message.refused_messages)
+
+        def on_stopped(message: m.Stopped, _peer: bytes) -> None:
+            summaries[role] = message.summary
+
+        return {
+            m.Hello: lambda message, _peer: self._on_hello(role, message),
+            m.HealthAnswer: on_health_answer,
+            m.SenderMisbehaved: lambda message, _peer: self._on_sender_misbehaved(role, message),
+            m.Stopped: on_stopped,
+        }
+
+    def _on_hello(self, role: Role, message: m.Hello) -> None:
+        child = self._holdings.children[role]
+        if not child.said_hello(message.pid):
+            log.warning("%s: a Hello from pid %d, which is not its process", role.value, message.pid)
+            return
+        log.info("%s is up, pid %d", role.value, child.pid)
+        self._holdings.watchdog.watch(role)
+        self._on_up()
+        if role is Role.POLICY_LOADER:
+            self._holdings.policy.loader_came()
+        elif role is Role.IKE_WORKER:
+            for chunk in self._holdings.store.restore():
+                self._channels.send(role, chunk)
+
+    def _on_sender_misbehaved(self, reporter: Role, message: m.SenderMisbehaved) -> None:
+        link = next((link for link in LINKS if link.name == message.link), None)
+        if link is None or reporter not in (link.binder, link.connector):
+            self._restart(reporter, f"spoke of link {message.link!r:.40}, which is not its own")
+            return
+        sender = link.connector if reporter is link.binder else link.binder
+        self._restart(sender, f"{reporter.value} refused what it sent on {link.name}: {message.reason}")
+
+    def _restart(self, role: Role, reason: str) -> None:
+        child = self._holdings.children.get(role)
+        if child is not None:
+            child.kill(reason)
+
+    def _on_data_path_ready(self, message: m.DataPathReady, _peer: bytes) -> None:
+        self._holdings.data_path.on_ready(message)
+        self._holdings.policy.enforce()
+
+    def _on_read_credential(self, message: m.ReadCredential, _peer: bytes) -> None:
+        try:
+            file = read_file(message.path, MAX_CREDENTIAL_BYTES)
+        except FileRefused as error:
+            answer = m.CredentialContent(
+                request_id=message.request_id, content=Secret(b""), mode=0, uid=0, error=str(error)
+            )
+        else:
+            answer = m.CredentialContent(
+                request_id=message.request_id, content=file.content, mode=file.mode, uid=file.uid, error=""
+            )
+        self._channels.send(Role.POLICY_LOADER, answer)
+
+    def _on_save_ike_sas(self, message: m.SaveIkeSas, _peer: bytes) -> None:
+        try:
+            self._holdings.store.save(message)
+        except StoreFull as error:
+            self._restart(Role.IKE_WORKER, str(error))
+            return
+        self._channels.send(Role.IKE_WORKER, m.IkeSasSaved(sequence=message.sequence))
+
+    def _on_worker_ready(self, message: m.WorkerReady, _peer: bytes) -> None:
+        self._holdings.worker_ready = True
+        self._holdings.tunnels.keep_only(self._holdings.store)
+        log.info("ike_worker is ready with %d IKE SAs", message.ike_sas)

@@ -1,0 +1,56 @@
+"""The whole life of one supervisor: run directory and lock, start, running, stop."""
+
+import logging
+import os
+
+from ipc.process import set_up_log
+from ipc.roles import Role
+from supervisor.detach import Starter
+from supervisor.errors import StartFailed
+from supervisor.instance import Instance
+from supervisor.lock import Lock
+from supervisor.role_table import ROLE_TABLE, RoleRow
+from supervisor.run_directory import RunDirectory
+from supervisor.settings import Settings
+from supervisor.shutdown import Shutdown
+from supervisor.startup import Startup
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings, starter: Starter, table: tuple[RoleRow, ...] = ROLE_TABLE) -> int:
+    """Starts the instance, runs it until it is told to stop, and leaves nothing behind; the exit code."""
+    os.umask(0o022)
+    directory, lock = RunDirectory(settings.instance), Lock(settings.instance)
+    try:
+        directory.prepare()
+        lock.take()
+    except StartFailed as error:
+        return _failed(starter, error)
+    try:
+        starter.use_log(directory.open_log)
+        set_up_log(Role.SUPERVISOR, settings.log_level)
+        return _run_locked(Instance(settings, table, directory, lock.holder), starter)
+    finally:
+        lock.release()
+
+
+def _run_locked(instance: Instance, starter: Starter) -> int:
+    try:
+        for line in Startup(instance).run():
+            starter.announce(f"ipsecd: {line}")
+        starter.finished(0)
+        instance.run()
+        log.info("stops: %s", instance.stop_reason)
+    except StartFailed as error:
+        return _failed(starter, error)
+    finally:
+        Shutdown(instance).run()
+        log.info("stopped")
+    return 0
+
+
+def _failed(starter: Starter, error: StartFailed) -> int:
+    for line in error.lines:
+        starter.announce(f"ipsecd: {line}")
+    return 1

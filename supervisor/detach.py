@@ -1,0 +1,75 @@
+"""`ipsecd -d`: the parent waits until the start has succeeded or failed, says which, and leaves the daemon behind.
+
+They speak through a pipe: lines for people, and a last line with the exit code.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+EXIT_LINE = "exit "
+
+
+class Starter:
+    """The way back to whoever started ipsecd: its terminal, or the parent that waits at a pipe."""
+
+    def __init__(self, pipe: int | None) -> None:
+        self._pipe = pipe
+
+    def announce(self, line: str) -> None:
+        """Says one line; without a terminal to say it on, the log has it too."""
+        if self._pipe is None:
+            print(line, flush=True)
+        else:
+            log.info("%s", line)
+            os.write(self._pipe, (line + "\n").encode())
+
+    def finished(self, code: int) -> None:
+        """The start is over: the parent exits with `code`. Harmless when called again."""
+        if self._pipe is not None:
+            os.write(self._pipe, f"{EXIT_LINE}{code}\n".encode())
+            os.close(self._pipe)
+            self._pipe = None
+
+    def use_log(self, open_log: Callable[[], int]) -> None:
+        """Turns stdin, stdout and stderr away from the terminal, if there is a parent to speak through."""
+        if self._pipe is None:
+            return
+        log, null = open_log(), os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((null, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        os.close(log)
+        os.close(null)
+
+
+def run_detached(run: Callable[[Starter], int]) -> int:
+    """Runs `run` in a process and session of its own; returns, in the first process, the exit code of the start."""
+    read_end, write_end = os.pipe()
+    if os.fork() == 0:
+        os.close(read_end)
+        os.setsid()
+        starter = Starter(write_end)
+        code = 1
+        try:
+            code = run(starter)
+        finally:
+            starter.finished(code)
+            sys.stderr.flush()
+            # Not sys.exit: what the first process had open and registered is not ours to end.
+            os._exit(code)
+    os.close(write_end)
+    return relay(read_end)
+
+
+def relay(read_end: int) -> int:
+    """Prints the lines that come out of the pipe; the exit code, 1 if the daemon died without one."""
+    with os.fdopen(read_end, encoding="utf-8", errors="replace") as pipe:
+        for line in pipe:
+            if line.startswith(EXIT_LINE):
+                return int(line.removeprefix(EXIT_LINE))
+            print(line, end="", flush=True)
+    print("ipsecd: it died while it started; its log says more", file=sys.stderr)
+    return 1

@@ -1,0 +1,29 @@
+"""Errors of the supervisor."""
+
+
+class SupervisorError(Exception):
+    """The family: everything that the supervisor raises on purpose."""
+
+
+class StartFailed(SupervisorError):
+    """The instance can't be started; `lines` say why, for people."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
+class AlreadyRunning(StartFailed):
+    """Another supervisor holds the lock of this instance."""
+
+
+class FileRefused(SupervisorError):
+    """A file can't be had, or must not be read; the text says why."""
+
+
+class StoreFull(SupervisorError):
+    """The worker wants more kept than a supervisor keeps."""
+
+
+class IllegalTransition(SupervisorError):
+    """A child may not go from its state to that one: an error of the supervisor's own."""

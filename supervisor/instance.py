@@ -1,0 +1,248 @@
+"""A running instance: its loop, links and children, and what goes on between its start and its stop."""
+
+import enum
+import logging
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+from ipc import messages as m
+from ipc.links import CONTROL
+from ipc.loop import Loop, Timer
+from ipc.roles import Role
+from supervisor.channels import Channels
+from supervisor.child import Child
+from supervisor.child_states import ChildState
+from supervisor.control import Control
+from supervisor.conversations import Conversations, Holdings
+from supervisor.data_path import DataPathKeeper
+from supervisor.errors import FileRefused
+from supervisor.files import read_file
+from supervisor.lock import LockHolder
+from supervisor.policy import Finished, PolicyKeeper
+from supervisor.role_table import RoleRow
+from supervisor.run_directory import RunDirectory, SavedRole, SavedState
+from supervisor.settings import Settings
+from supervisor.signals import Signals
+from supervisor.sockets import Descriptors
+from supervisor.spawn import spawn
+from supervisor.status import (
+    FORMAT,
+    Finding,
+    Status,
+    data_path_status,
+    policy_findings,
+    policy_status,
+    role_findings,
+    role_status,
+    tunnel_report,
+)
+from supervisor.watchdog import INTERVAL_S, Watchdog
+
+log = logging.getLogger(__name__)
+
+RELOAD_WITHIN_S = 120.0
+
+
+class Phase(enum.Enum):
+    """Of the whole instance."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+
+
+class Instance:
+    """Everything of one instance. The lock is held before it is made, and until after it is closed."""
+
+    def __init__(
+        self, settings: Settings, table: tuple[RoleRow, ...], directory: RunDirectory, identity: LockHolder
+    ) -> None:
+        self.settings = settings
+        self.table = table
+        self.loop = Loop()
+        self.descriptors = Descriptors()
+        self.directory = directory
+        self.phase = Phase.STARTING
+        self.stop_reason = ""
+        """Why the instance is to stop; empty while it is not."""
+        self.start_error: tuple[str, ...] = ()
+        """What went wrong while it started."""
+        self._identity = identity
+        self._started_at = time.monotonic()
+        self.channels = Channels(self.loop, settings.instance, lambda *who: self._conversations.admit(*who))
+        self.holdings = Holdings(
+            policy=PolicyKeeper(
+                lambda message: self.channels.send(Role.POLICY_LOADER, message),
+                lambda: self.holdings.data_path.in_use,
+            ),
+            data_path=DataPathKeeper(lambda message: self.channels.send(Role.KERNEL_AGENT, message)),
+            watchdog=Watchdog(
+                lambda role, sequence: self.channels.send(role, m.HealthQuestion(sequence=sequence)),
+            ),
+        )
+        self._conversations = Conversations(self.channels, self.holdings, self.save_state)
+        self.control = Control(self.channels, lambda: self.status().to_json(), self.reload, self.ask_stop)
+        for row in table:
+            self.holdings.children[row.role] = Child(row, self.loop, self._spawn, self._on_child_gone)
+        self._signals = Signals(
+            self.loop,
+            {
+                signal.SIGCHLD: self._reap,
+                signal.SIGTERM: lambda: self.ask_stop("SIGTERM"),
+                signal.SIGINT: lambda: self.ask_stop("SIGINT"),
+                signal.SIGHUP: lambda: self.reload(_say_nothing),
+            },
+        )
+
+    def open_links(self) -> None:
+        """Opens the links to the children and to ipsecctl."""
+        self._conversations.open()
+        self.channels.open(CONTROL, self.control.handlers(), lambda _link, _reason: None)
+
+    def run(self) -> None:
+        """Goes round until somebody wants it to stop."""
+        self.phase = Phase.RUNNING
+        self._tick()
+        while not self.stop_reason:
+            self.loop.run_once()
+
+    def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Goes round until `done`, at most `timeout_s`; whether it is done."""
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return False
+            self.loop.run_once(left_s)
+        return True
+
+    def ask_stop(self, reason: str) -> None:
+        """Ends `run`, or the start."""
+        self.stop_reason = self.stop_reason or reason
+
+    def reload(self, finished: Finished) -> None:
+        """Reads the policy file again and has it enforced; what runs goes on if it can't be."""
+        if self.phase is not Phase.RUNNING:
+            finished(False, (f"the instance is {self.phase.value}",))
+            return
+        try:
+            file = read_file(self.settings.spd_path, m.MAX_POLICY_BYTES)
+        except FileRefused as error:
+            self.holdings.policy.refused = (str(error),)
+            self._reloaded(finished, False, (str(error),))
+            return
+        timer: Timer | None = None
+
+        def ended(in_force: bool, lines: tuple[str, ...]) -> None:
+            if timer is not None:
+                timer.cancel()
+            self._reloaded(finished, in_force, lines)
+
+        self.holdings.policy.offer(file, ended)
+        offered = self.holdings.policy.offered
+        if offered is not None and offered.file is file:
+            timer = self.loop.call_later(RELOAD_WITHIN_S, lambda: self.holdings.policy.expire(offered.generation))
+
+    def status(self) -> Status:
+        """The whole status, from what is here."""
+        now = time.monotonic()
+        holdings = self.holdings
+        roles = []
+        findings: list[Finding] = []
+        for row in self._wanted_rows():
+            child = holdings.children[row.role]
+            role = role_status(child, holdings.watchdog.refused_messages(row.role), now)
+            roles.append(role)
+            findings += role_findings(child, role)
+        findings += policy_findings(holdings.policy, holdings.data_path)
+        if self.phase is not Phase.RUNNING:
+            findings.append(
+                Finding(code=f"instance-{self.phase.value}", sentence=f"the instance is {self.phase.value}")
+            )
+        if self.loop.failures:
+            sentence = f"{self.loop.failures} callbacks of the supervisor failed; its log says which"
+            findings.append(Finding(code="supervisor-failures", sentence=sentence))
+        return Status(
+            format=FORMAT,
+            running=True,
+            phase=self.phase.value,
+            instance=self.settings.instance,
+            pid=self._identity.pid,
+            start_time=self._identity.start_time,
+            up_s=round(now - self._started_at, 1),
+            policy=policy_status(holdings.policy, now),
+            data_path=data_path_status(holdings.data_path),
+            roles=tuple(roles),
+            tunnels=tuple(tunnel_report(tunnel, now) for tunnel in holdings.tunnels.all()),
+            stored_ike_sas=len(holdings.store),
+            refused_messages=self.channels.refused_messages,
+            findings=tuple(findings),
+        )
+
+    def save_state(self) -> None:
+        """Writes the saved information."""
+        kind = self.holdings.data_path.kind
+        children = (self.holdings.children[row.role] for row in self.table)
+        self.directory.write_state(
+            SavedState(
+                pid=self._identity.pid,
+                start_time=self._identity.start_time,
+                boot_id=self._identity.boot_id,
+                spd_path=self.settings.spd_path,
+                data_path=kind.name.lower() if kind is not None else "",
+                roles=tuple(
+                    SavedRole(role=child.name, pid=child.pid, start_time=child.start_time)
+                    for child in children
+                    if child.alive
+                ),
+            )
+        )
+
+    def close(self) -> None:
+        """Closes what is open; every child has ended."""
+        self.channels.close()
+        self._signals.close()
+        self.descriptors.close_all()
+
+    def _spawn(self, row: RoleRow) -> "subprocess.Popen[bytes]":
+        return spawn(row, self.settings, self.descriptors)
+
+    def _wanted_rows(self) -> tuple[RoleRow, ...]:
+        """The rows of the roles that this instance has with its data path."""
+        children = self.holdings.children
+        return tuple(
+            row for row in self.table if not row.userspace_only or children[row.role].state is not ChildState.DOWN
+        )
+
+    def _reap(self) -> None:
+        for child in self.holdings.children.values():
+            child.reap()
+
+    def _on_child_gone(self, child: Child) -> None:
+        self._conversations.child_gone(child.row.role)
+        if self.phase is Phase.STARTING:
+            self.start_error = self.start_error or (f"{child.name} died while it started: {child.last_exit}",)
+
+    def _tick(self) -> None:
+        self.loop.call_later(INTERVAL_S, self._tick)
+        for role in self.holdings.watchdog.tick(time.monotonic()):
+            self.holdings.children[role].kill("it does not answer")
+
+    def _reloaded(self, finished: Finished, in_force: bool, lines: tuple[str, ...]) -> None:
+        policy = self.holdings.policy.in_force
+        if in_force and policy is not None and policy.parsed is not None:
+            lines = (f"policy generation {policy.generation} is in force: {policy.parsed.rules} rules", *lines)
+            wish = policy.parsed.data_path
+            if wish.name != "AUTO" and wish is not self.holdings.data_path.kind:
+                lines += ("warning: another data_path takes effect with the next start only",)
+        else:
+            lines = (*lines, "the new policy is not in force; what ran before goes on")
+        for line in lines:
+            log.log(logging.INFO if in_force else logging.ERROR, "reload: %s", line)
+        finished(in_force, lines)
+
+
+def _say_nothing(_in_force: bool, _lines: tuple[str, ...]) -> None:
+    """For a reload that nobody waits for: the log has it."""

@@ -1,0 +1,24 @@
+"""What an operator chooses on the command line."""
+
+import os
+from dataclasses import dataclass
+
+DEFAULT_INSTANCE = "/run/ipsecd"
+DEFAULT_SPD = "/etc/ipsec.spd"
+LOG_LEVELS = ("WARNING", "INFO", "DEBUG")
+"""By message level: 0 quiet, 1 a line for each negotiation, 2 verbose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One instance of ipsecd."""
+
+    instance: str = DEFAULT_INSTANCE
+    """The run directory, absolute and without a slash at its end: it names the instance."""
+    spd_path: str = DEFAULT_SPD
+    log_level: str = LOG_LEVELS[1]
+
+
+def instance_name(directory: str) -> str:
+    """The one spelling of a run directory by which processes and sockets of an instance are found."""
+    return os.path.abspath(directory)

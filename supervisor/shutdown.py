@@ -1,0 +1,91 @@
+"""The stop of an instance: the worker first, that its DELETEs go out; the agent last, which clears the kernel.
+
+Every step looks for what there is to end or remove, so the list is right after a start that failed half-way too.
+"""
+
+import logging
+import signal
+import subprocess
+
+from ipc import messages as m
+from ipc.roles import Role
+from supervisor.child import Child
+from supervisor.child_states import ChildState
+from supervisor.instance import Instance, Phase
+from supervisor.spawn import base_environment, module_command
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 0.5
+"""On top of a role's own deadline, before it is told by a signal."""
+TERM_GRACE_S = 1.0
+KILL_GRACE_S = 1.0
+CLEANER = "kernel_agent.clean"
+CLEAN_WITHIN_S = 5.0
+
+
+class Shutdown:
+    """The stop of one instance."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._lines: list[str] = []
+
+    def run(self) -> tuple[str, ...]:
+        """Ends and removes everything but the lock; a line for each step that had something to do."""
+        self._instance.phase = Phase.STOPPING
+        children = [self._instance.holdings.children[row.role] for row in reversed(self._instance.table)]
+        was_up = {child for child in children if child.state is ChildState.UP}
+        for child in children:
+            child.stop()
+        for child in children:
+            if child.alive:
+                self._end(child, child in was_up)
+            elif child.row.role is Role.KERNEL_AGENT and self._instance.holdings.data_path.kind is not None:
+                self._say(self._clean_kernel())
+        self._instance.control.stopped(tuple(self._lines))
+        self._instance.close()
+        self._instance.directory.remove_sockets()
+        self._instance.directory.remove_state()
+        return tuple(self._lines)
+
+    def _end(self, child: Child, was_up: bool) -> None:
+        role, deadline_s, pid = child.row.role, child.row.stop_deadline_s, child.pid
+        how = "as asked"
+        asked = was_up and self._instance.channels.send(role, m.Stop(deadline_s=deadline_s))
+        if not (asked and self._wait(child, deadline_s + GRACE_S)):
+            how = "by SIGTERM"
+            child.send_signal(signal.SIGTERM)
+            if not self._wait(child, TERM_GRACE_S):
+                how = "by SIGKILL"
+                child.send_signal(signal.SIGKILL)
+                if not self._wait(child, KILL_GRACE_S):
+                    how = "not: it does not go"
+        summary = self._instance.holdings.summaries.get(role, "")
+        self._say(f"{child.name} (pid {pid}) ended {how}" + (f": {summary}" if summary else ""))
+
+    def _wait(self, child: Child, timeout_s: float) -> bool:
+        return self._instance.wait(lambda: not child.alive, timeout_s)
+
+    def _clean_kernel(self) -> str:
+        """The agent is not there to remove what it made."""
+        try:
+            done = subprocess.run(
+                module_command(CLEANER),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                cwd="/",
+                env=base_environment(),
+                timeout=CLEAN_WITHIN_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"kernel objects may be left: {error}"
+        if done.returncode:
+            return f"kernel objects may be left: {done.stderr.strip()[-500:]}"
+        return f"kernel objects removed without the agent: {done.stdout.strip()[-500:] or 'there were none'}"
+
+    def _say(self, line: str) -> None:
+        self._lines.append(line)
+        log.info("%s", line)

@@ -1,0 +1,67 @@
+"""Starting a role: fork and exec, with just the descriptors and the environment that it needs."""
+
+import os
+import site
+import subprocess
+import sys
+from pathlib import Path
+
+import ipc
+from ipc.links import links_of
+from ipc.process import DESCRIPTORS_VARIABLE, LISTENER_PREFIX, LOG_LEVEL_VARIABLE, SUPERVISOR_OPTION
+from ipc.roles import Role
+from supervisor.role_table import RoleRow
+from supervisor.settings import Settings
+from supervisor.sockets import Descriptors
+
+SAFE_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+PYTHON_PATH_VARIABLE = "PYTHONPATH"
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """The command that runs one of our modules with this Python; -P: nothing is imported from the working directory."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def base_environment() -> dict[str, str]:
+    """What Python needs to find our packages where they are not installed, and nothing else of our own environment."""
+    environment = {"PATH": SAFE_PATH, "LANG": "C.UTF-8"}
+    packages = str(Path(ipc.__path__[0]).parent)
+    paths = [] if packages in site.getsitepackages() else [packages]
+    inherited = os.environ.get(PYTHON_PATH_VARIABLE, "")
+    paths += [path for path in inherited.split(os.pathsep) if os.path.isabs(path) and path != packages]
+    if paths:
+        environment[PYTHON_PATH_VARIABLE] = os.pathsep.join(paths)
+    return environment
+
+
+def descriptors_of(row: RoleRow, descriptors: Descriptors) -> dict[str, int]:
+    """What `row` inherits: name as it knows it, to descriptor. A family that this host lacks is left out."""
+    wanted = {}
+    for name in row.descriptors:
+        own = f"data:{name}" if row.role is Role.DATA_PATH and name.startswith("udp") else name
+        if descriptors.has(own):
+            wanted[name] = descriptors.number(own)
+    for link in links_of(row.role):
+        name = LISTENER_PREFIX + link.name
+        if link.binder is row.role and descriptors.has(name):
+            wanted[name] = descriptors.number(name)
+    return wanted
+
+
+def spawn(row: RoleRow, settings: Settings, descriptors: Descriptors) -> subprocess.Popen[bytes]:
+    """Starts a process of `row`; OSError if there can be none."""
+    handed = descriptors_of(row, descriptors)
+    environment = base_environment()
+    environment[DESCRIPTORS_VARIABLE] = ",".join(f"{name}={number}" for name, number in handed.items())
+    environment[LOG_LEVEL_VARIABLE] = settings.log_level
+    arguments = ("--instance", settings.instance, SUPERVISOR_OPTION, str(os.getpid()))
+    return subprocess.Popen(
+        module_command(row.module, *arguments),
+        stdin=subprocess.DEVNULL,
+        pass_fds=tuple(handed.values()),
+        cwd="/",
+        env=environment,
+        # What is sent to our group (a terminal's ^C, timeout(1)) is for the supervisor, which ends them in order.
+        process_group=0,
+    )

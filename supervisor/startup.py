@@ -1,0 +1,124 @@
+"""The start of an instance, step by step: agent and loader, the policy's check, the data path, the policy, the worker.
+
+Ten seconds for all of it. Whatever fails says why in a sentence, and the stop undoes what was done.
+"""
+
+import socket
+import time
+from collections.abc import Callable
+
+from ipc import messages as m
+from ipc.roles import Role
+from ipc.types import DataPathKind
+from supervisor import sockets
+from supervisor.channels import open_listeners
+from supervisor.child_states import ChildState
+from supervisor.errors import FileRefused, StartFailed
+from supervisor.files import read_file
+from supervisor.instance import Instance
+
+START_WITHIN_S = 10.0
+
+
+class Startup:
+    """The start of one instance."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._holdings = instance.holdings
+        self._deadline = time.monotonic() + START_WITHIN_S
+
+    def run(self) -> tuple[str, ...]:
+        """Starts everything; the lines that say what runs now. StartFailed from any step."""
+        try:
+            file = read_file(self._instance.settings.spd_path, m.MAX_POLICY_BYTES)
+            self._open()
+        except FileRefused as error:
+            raise StartFailed(str(error)) from error
+        except OSError as error:
+            raise StartFailed(f"the instance's sockets can't be made: {error}") from error
+        self._holdings.policy.offer(file, self._policy_finished)
+        self._start(Role.KERNEL_AGENT)
+        self._start(Role.POLICY_LOADER)
+        self._until("the kernel agent to say what this kernel can do", self._agent_is_ready)
+        parsed = self._parsed_policy()
+        self._open_data_path(parsed)
+        # The agent's answer has the loader enforce the policy, here as after every later start of the agent.
+        self._holdings.data_path.use()
+        self._until("the policy to be in the kernel", lambda: self._holdings.policy.in_force is not None)
+        self._start(Role.IKE_WORKER)
+        self._until("the IKE worker to be ready", lambda: self._holdings.worker_ready)
+        self._until("all roles to be up", self._all_up)
+        return self._summary(parsed)
+
+    def _open(self) -> None:
+        instance = self._instance
+        sockets.open_ike_sockets(instance.descriptors)
+        instance.directory.remove_sockets()
+        open_listeners(instance.settings.instance, instance.descriptors)
+        instance.open_links()
+        instance.save_state()
+
+    def _open_data_path(self, parsed: m.PolicyParsed) -> None:
+        present = [name for _, name in socket.if_nameindex()]
+        for interface in parsed.interfaces:
+            if interface not in present:
+                raise StartFailed(f"the policy names interface {interface}; this host has {', '.join(present)}")
+        kind = self._holdings.data_path.choose(parsed.data_path)
+        try:
+            if kind is DataPathKind.KERNEL:
+                sockets.take_kernel_esp(self._instance.descriptors)
+                return
+            sockets.open_userspace(self._instance.descriptors)
+        except OSError as error:
+            raise StartFailed(f"the {kind.name.lower()} data path can't be had: {error}") from error
+        self._start(Role.DATA_PATH)
+
+    def _parsed_policy(self) -> m.PolicyParsed:
+        policy = self._holdings.policy
+        self._until(
+            "the policy to be checked", lambda: policy.offered is not None and policy.offered.parsed is not None
+        )
+        if policy.offered is None or policy.offered.parsed is None:
+            raise StartFailed("the policy is gone")
+        return policy.offered.parsed
+
+    def _start(self, role: Role) -> None:
+        self._holdings.children[role].start()
+
+    def _until(self, what: str, done: Callable[[], bool]) -> None:
+        """Waits; StartFailed if something goes wrong meanwhile, or the time is over."""
+        self._instance.wait(lambda: done() or self._is_hopeless(), self._deadline - time.monotonic())
+        if self._instance.start_error:
+            raise StartFailed(*self._instance.start_error)
+        if self._holdings.data_path.failure:
+            raise StartFailed(f"the kernel agent can't use the data path: {self._holdings.data_path.failure}")
+        if self._instance.stop_reason:
+            raise StartFailed(f"stopped while it started: {self._instance.stop_reason}")
+        if not done():
+            raise StartFailed(f"not started within {START_WITHIN_S:g} s: it waited for {what}")
+
+    def _is_hopeless(self) -> bool:
+        instance = self._instance
+        return bool(instance.start_error or instance.stop_reason or self._holdings.data_path.failure)
+
+    def _agent_is_ready(self) -> bool:
+        return self._holdings.data_path.capability is not None
+
+    def _all_up(self) -> bool:
+        started = (child for child in self._holdings.children.values() if child.state is not ChildState.DOWN)
+        return all(child.state is ChildState.UP for child in started)
+
+    def _policy_finished(self, in_force: bool, lines: tuple[str, ...]) -> None:
+        if not in_force:
+            self._instance.start_error = lines
+
+    def _summary(self, parsed: m.PolicyParsed) -> tuple[str, ...]:
+        data_path, children = self._holdings.data_path, self._holdings.children
+        kind = data_path.kind.name.lower() if data_path.kind is not None else "no"
+        roles = ", ".join(f"{child.name} pid {child.pid}" for child in children.values() if child.alive)
+        return (
+            *(f"warning: {warning}" for warning in parsed.warnings),
+            f"started: {parsed.rules} rules of {self._instance.settings.spd_path}, {kind} data path ({data_path.why})",
+            f"started: {roles}",
+        )

@@ -1,0 +1,264 @@
+"""The status of an instance as JSON: what the supervisor holds, and what the kernel reports of its children.
+
+No role is asked, so a role that hangs can't make status hang. Each finding has a reason code that never changes its
+meaning; an instance without findings is well.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from ipc import messages as m
+from ipc.process import CAPABILITIES
+from ipc.roles import uid_of
+from ipc.types import DataPathKind
+from supervisor.backoff import FORGIVEN_AFTER_S
+from supervisor.child import Child
+from supervisor.child_states import ChildState
+from supervisor.data_path import DataPathKeeper
+from supervisor.policy import PolicyKeeper
+
+FORMAT = 1
+"""Raised when a field changes its meaning or goes; fields may be added."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something strange."""
+
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessFacts:
+    """What the kernel says of a process."""
+
+    uid: int
+    effective_capabilities: int
+    """Bit mask by capability number."""
+    no_new_privs: bool
+    cpu_s: float
+    rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleStatus:
+    """One role; `process` is None while there is none."""
+
+    role: str
+    state: str
+    pid: int
+    start_time: float
+    """Seconds since boot."""
+    up_s: float
+    restarts: int
+    last_exit: str
+    refused_messages: int
+    process: ProcessFacts | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyStatus:
+    """The policy in force."""
+
+    path: str
+    sha256: str
+    generation: int
+    rules: int
+    age_s: float
+    warnings: tuple[str, ...]
+    refused: tuple[str, ...]
+    """Why the file that was offered last is not in force."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataPathStatus:
+    """Who does ESP, and why."""
+
+    kind: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSaReport:
+    """A Child SA."""
+
+    rule: str
+    mode: str
+    spi_in: str
+    spi_out: str
+    algorithms: str
+    local: tuple[str, ...]
+    remote: tuple[str, ...]
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelReport:
+    """An IKE SA with its Child SAs."""
+
+    peer: str
+    state: str
+    initiator: bool
+    spi_i: str
+    spi_r: str
+    local: str
+    remote: str
+    algorithms: str
+    age_s: float
+    children: tuple[ChildSaReport, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The whole status."""
+
+    format: int
+    running: bool
+    phase: str
+    """starting, running or stopping."""
+    instance: str
+    pid: int
+    start_time: float
+    """Seconds since boot."""
+    up_s: float
+    policy: PolicyStatus | None
+    data_path: DataPathStatus | None
+    roles: tuple[RoleStatus, ...]
+    tunnels: tuple[TunnelReport, ...]
+    stored_ike_sas: int
+    refused_messages: int
+    """By the supervisor itself."""
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> str:
+        """As ipsecctl gets it."""
+        return json.dumps(asdict(self))
+
+
+def process_facts(pid: int) -> ProcessFacts | None:
+    """What the kernel says of `pid`; None if there is no such process (any more)."""
+    try:
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        return ProcessFacts(
+            uid=int(fields["Uid"].split()[1]),
+            effective_capabilities=int(fields["CapEff"], 16),
+            no_new_privs=fields["NoNewPrivs"].strip() == "1",
+            cpu_s=round(times.user + times.system, 2),
+            rss_bytes=process.memory_info().rss,
+        )
+    except (OSError, psutil.NoSuchProcess):
+        return None
+
+
+def role_status(child: Child, refused_messages: int, now: float) -> RoleStatus:
+    """The status of one child."""
+    return RoleStatus(
+        role=child.name,
+        state=child.state.value,
+        pid=child.pid,
+        start_time=child.start_time,
+        up_s=round(now - child.started_at, 1) if child.alive else 0.0,
+        restarts=child.restarts,
+        last_exit=child.last_exit,
+        refused_messages=refused_messages,
+        process=process_facts(child.pid) if child.alive else None,
+    )
+
+
+def role_findings(child: Child, role: RoleStatus) -> Iterable[Finding]:
+    """What is strange about one role."""
+    name = role.role
+    if child.state is not ChildState.UP:
+        because = f"; the last process ended: {role.last_exit}" if role.last_exit else ""
+        yield Finding(code="role-not-up", sentence=f"{name} is {role.state}{because}")
+    elif role.restarts and role.up_s < FORGIVEN_AFTER_S:
+        sentence = f"{name} was started again {role.up_s:.0f} s ago; the last process ended: {role.last_exit}"
+        yield Finding(code="role-restarted", sentence=sentence)
+    if role.refused_messages:
+        yield Finding(code="messages-refused", sentence=f"{name} has refused {role.refused_messages} messages")
+    if role.process is None or child.state is not ChildState.UP:
+        return
+    if role.process.uid != uid_of(child.row.role):
+        yield Finding(code="role-wrong-user", sentence=f"{name} runs as uid {role.process.uid}")
+    allowed = sum(1 << number for number in CAPABILITIES[child.row.role])
+    if role.process.effective_capabilities & ~allowed:
+        held = role.process.effective_capabilities
+        yield Finding(
+            code="role-too-privileged", sentence=f"{name} has capabilities {held:#x}, allowed are {allowed:#x}"
+        )
+    if not role.process.no_new_privs:
+        yield Finding(code="role-too-privileged", sentence=f"{name} runs without no_new_privs")
+
+
+def policy_findings(keeper: PolicyKeeper, data_path: DataPathKeeper) -> Iterable[Finding]:
+    """What is strange about the policy."""
+    if keeper.refused:
+        sentence = f"the policy file was refused, what ran before goes on: {keeper.refused[0]}"
+        yield Finding(code="policy-refused", sentence=sentence)
+    if keeper.loader_lacks_policy:
+        sentence = "the policy loader could not be given the policy in force; peers can't be authenticated"
+        yield Finding(code="policy-not-restored", sentence=sentence)
+    if data_path.failure:
+        yield Finding(code="data-path-failed", sentence=data_path.failure)
+
+
+def policy_status(keeper: PolicyKeeper, now: float) -> PolicyStatus | None:
+    """The status of the policy in force; None before there is one."""
+    policy = keeper.in_force
+    if policy is None or policy.parsed is None:
+        return None
+    return PolicyStatus(
+        path=policy.file.path,
+        sha256=policy.parsed.sha256.hex(),
+        generation=policy.generation,
+        rules=policy.parsed.rules,
+        age_s=round(now - policy.enforced_at, 1),
+        warnings=policy.parsed.warnings,
+        refused=keeper.refused,
+    )
+
+
+def data_path_status(data_path: DataPathKeeper) -> DataPathStatus | None:
+    """The status of the data path; None before it is chosen."""
+    if data_path.kind is None:
+        return None
+    return DataPathStatus(kind=DataPathKind(data_path.kind).name.lower(), why=data_path.why)
+
+
+def tunnel_report(tunnel: m.IkeSaStatus, now: float) -> TunnelReport:
+    """An IKE SA for people."""
+    return TunnelReport(
+        peer=tunnel.peer,
+        state=tunnel.state,
+        initiator=tunnel.initiator,
+        spi_i=tunnel.spi_i.hex(),
+        spi_r=tunnel.spi_r.hex(),
+        local=tunnel.local,
+        remote=tunnel.remote,
+        algorithms=tunnel.algorithms,
+        age_s=_age(tunnel.established_at, now),
+        children=tuple(
+            ChildSaReport(
+                rule=child.rule,
+                mode=child.mode.name.lower(),
+                spi_in=f"{child.spi_in:08x}",
+                spi_out=f"{child.spi_out:08x}",
+                algorithms=child.algorithms,
+                local=tuple(str(selector) for selector in child.local),
+                remote=tuple(str(selector) for selector in child.remote),
+                age_s=_age(child.established_at, now),
+            )
+            for child in tunnel.children
+        ),
+    )
+
+
+def _age(established_at: float, now: float) -> float:
+    return round(max(0.0, now - established_at), 1) if established_at else 0.0

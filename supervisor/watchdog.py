@@ -1,0 +1,63 @@
+"""Health: every role is asked every two seconds, and one that is silent for ten is killed and started again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ipc.roles import Role
+
+INTERVAL_S = 2.0
+SILENCE_S = 10.0
+
+
+@dataclass(slots=True)
+class _Watched:
+    unanswered_since: float | None = None
+    refused_messages: int = 0
+
+
+class Watchdog:
+    """Who owes an answer, and since when. `ask(role, sequence)` sends a HealthQuestion, and says whether it went."""
+
+    def __init__(self, ask: Callable[[Role, int], bool]) -> None:
+        self._ask = ask
+        self._sequence = 0
+        self._last_tick: float | None = None
+        self._watched: dict[Role, _Watched] = {}
+
+    def watch(self, role: Role) -> None:
+        """A process of `role` has come up; what an earlier one owed is forgotten."""
+        self._watched[role] = _Watched()
+
+    def forget(self, role: Role) -> None:
+        """There is no process of `role` now."""
+        self._watched.pop(role, None)
+
+    def answered(self, role: Role, sequence: int, refused_messages: int) -> None:
+        """`role` has answered a question."""
+        watched = self._watched.get(role)
+        if watched is not None and sequence <= self._sequence:
+            watched.unanswered_since = None
+            watched.refused_messages = refused_messages
+
+    def refused_messages(self, role: Role) -> int:
+        """How many messages the present process of `role` says it has refused."""
+        watched = self._watched.get(role)
+        return watched.refused_messages if watched is not None else 0
+
+    def tick(self, now: float) -> tuple[Role, ...]:
+        """Asks everybody; the roles that have been silent for too long."""
+        late = self._last_tick is not None and now - self._last_tick > 2 * INTERVAL_S
+        self._last_tick = now
+        self._sequence += 1
+        silent = []
+        for role, watched in self._watched.items():
+            if late and watched.unanswered_since is not None:
+                # It was the supervisor that stood still (SIGSTOP, a frozen machine): answers may wait unread.
+                watched.unanswered_since = now
+            if watched.unanswered_since is not None and now - watched.unanswered_since >= SILENCE_S:
+                silent.append(role)
+                continue
+            self._ask(role, self._sequence)
+            if watched.unanswered_since is None:
+                watched.unanswered_since = now
+        return tuple(silent)

@@ -1,0 +1,23 @@
+"""`ipsecd` with stand-ins for its roles; --patient-s SECONDS shortens the patience of its watchdog."""
+
+import dataclasses
+import os
+import sys
+
+from ipc.roles import Role
+from supervisor import __main__ as ipsecd
+from supervisor import daemon, watchdog
+from supervisor.role_table import ROLE_TABLE
+
+MODULES = {
+    Role.KERNEL_AGENT: "stand_ins.agent",
+    Role.POLICY_LOADER: "stand_ins.loader",
+    Role.DATA_PATH: "stand_ins.data_path",
+    Role.IKE_WORKER: "stand_ins.worker",
+}
+TABLE = tuple(dataclasses.replace(row, module=MODULES[row.role]) for row in ROLE_TABLE)
+
+watchdog.INTERVAL_S = 0.2
+watchdog.SILENCE_S = float(os.environ.get("STAND_IN_SILENCE_S", "10"))
+ipsecd.run = lambda settings, starter: daemon.run(settings, starter, TABLE)
+sys.exit(ipsecd.main())

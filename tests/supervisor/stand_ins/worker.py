@@ -1,0 +1,57 @@
+"""A worker with one IKE SA that it has saved. SIGUSR1: says what it may not. SIGUSR2: hangs."""
+
+import signal
+import time
+
+from stand_ins.role import handlers
+
+from ipc import messages as m
+from ipc.links import LOADER_WORKER, SUPERVISOR_WORKER, WORKER_AGENT
+from ipc.process import RoleProcess
+from ipc.roles import Role
+from ipc.types import Secret
+
+SPI = b"stand-in"
+restored = 0
+
+
+def on_restore(message: m.RestoreIkeSas, _peer: bytes) -> None:
+    global restored
+    restored += len(message.snapshots)
+    if message.last:
+        agent.send(m.AllocateSpi(request_id=1, count=1))
+
+
+def on_spi(_message: m.SpiAllocated, _peer: bytes) -> None:
+    supervisor.send(
+        m.SaveIkeSas(sequence=1, saved=(m.IkeSaSnapshot(spi=SPI, state=Secret(b"keys of this IKE SA")),), forgotten=())
+    )
+
+
+def on_saved(_message: m.IkeSasSaved, _peer: bytes) -> None:
+    tunnel = m.IkeSaStatus(
+        peer=f"restored-{restored}",
+        state="established",
+        initiator=True,
+        spi_i=SPI,
+        spi_r=bytes(8),
+        local="192.0.2.1:500",
+        remote="192.0.2.2:500",
+        algorithms="aes256gcm16-prfsha384-x25519",
+        established_at=time.monotonic(),
+        children=(),
+    )
+    supervisor.send(m.TunnelsChanged(changed=(tunnel,), gone=()))
+    supervisor.send(m.WorkerReady(ike_sas=restored))
+
+
+process = RoleProcess.start(Role.IKE_WORKER)
+agent = process.open_link(WORKER_AGENT, handlers(process, WORKER_AGENT, {m.SpiAllocated: on_spi}))
+process.open_link(LOADER_WORKER, handlers(process, LOADER_WORKER, {}))
+supervisor = process.open_supervisor_link(
+    handlers(process, SUPERVISOR_WORKER, {m.RestoreIkeSas: on_restore, m.IkeSasSaved: on_saved})
+)
+signal.signal(signal.SIGUSR1, lambda _number, _frame: agent._socket.send(b"not a message"))
+signal.signal(signal.SIGUSR2, lambda _number, _frame: time.sleep(3600))
+process.say_hello()
+process.run()
