@@ -7,6 +7,7 @@ in time linear in their length. The encoders and decoders are made once for each
 import dataclasses
 import enum
 import ipaddress
+import operator
 import types
 import typing
 from collections.abc import Callable
@@ -25,7 +26,7 @@ MAX_MESSAGE_BYTES = 80 * 1024 * 1024
 
 Coder = Callable[[Any], Any]
 T = typing.TypeVar("T")
-_IDENTITY_TYPES = (int, bool, float, str, bytes)
+_PLAIN_TYPES = (int, bool, float)
 
 
 def encode(message: object) -> bytes:
@@ -98,25 +99,32 @@ def _coders(annotation: Any, where: str) -> tuple[Coder, Coder]:
         return _enum(annotation, where)
     if annotation in (str, bytes):
         return _bounded(annotation, limit, where)
-    if annotation in _IDENTITY_TYPES:
+    if annotation in _PLAIN_TYPES:
         return _plain(annotation, where)
     raise TypeError(f"{where}: no coder for {annotation}")
 
 
 def _plain(kind: Any, where: str) -> tuple[Coder, Coder]:
-    def check(value: Any) -> Any:
-        if type(value) is not kind:
-            raise MessageRefused(f"{where}: {type(value).__name__}, not {kind.__name__}")
-        if kind is int and not 0 <= value < 1 << 64:
-            raise MessageRefused(f"{where}: out of range")
-        if kind is float and not value >= 0.0:
-            raise MessageRefused(f"{where}: negative, or not a number")
+    def check_bool(value: Any) -> Any:
+        if type(value) is not bool:
+            raise MessageRefused(f"{where}: {type(value).__name__}, not bool")
         return value
 
-    def encode_plain(value: Any) -> Any:
-        return check(float(value)) if kind is float else check(value if type(value) is kind else kind(value))
+    def check_int(value: Any) -> Any:
+        if type(value) is not int or not 0 <= value < 1 << 64:
+            raise MessageRefused(f"{where}: {type(value).__name__}, not an int from 0 to 2^64-1")
+        return value
 
-    return encode_plain, check
+    def check_float(value: Any) -> Any:
+        if type(value) is not float or not value >= 0.0:
+            raise MessageRefused(f"{where}: {type(value).__name__}, not a float of at least 0")
+        return value
+
+    if kind is bool:
+        return check_bool, check_bool
+    if kind is int:
+        return (lambda value: check_int(value if type(value) is int else int(value))), check_int
+    return (lambda value: check_float(float(value))), check_float
 
 
 def _bounded(kind: Any, limit: int, where: str) -> tuple[Coder, Coder]:
@@ -161,7 +169,12 @@ def _enum(kind: type[enum.Enum], where: str) -> tuple[Coder, Coder]:
             raise MessageRefused(f"{where}: {value!r:.20} is no {kind.__name__}")
         return member
 
-    return (lambda value: decode_enum(value.value).value), decode_enum
+    def encode_enum(value: Any) -> Any:
+        if type(value) is not kind:
+            raise MessageRefused(f"{where}: {value!r:.20} is no {kind.__name__}")
+        return value._value_
+
+    return encode_enum, decode_enum
 
 
 def _optional(encode_inner: Coder, decode_inner: Coder) -> tuple[Coder, Coder]:
@@ -192,18 +205,24 @@ def _dataclass(cls: type) -> tuple[Coder, Coder]:
     hints = typing.get_type_hints(cls, include_extras=True)
     names = [field.name for field in dataclasses.fields(cls)]
     coders = [_coders(hints[name], f"{cls.__name__}.{name}") for name in names]
-    encoders = [(name, pair[0]) for name, pair in zip(names, coders, strict=True)]
-    decoders = [(name, pair[1]) for name, pair in zip(names, coders, strict=True)]
+    encoders = [pair[0] for pair in coders]
+    decoders = [pair[1] for pair in coders]
+    # Reading all fields at once and filling the slots by their descriptors takes half the time of getattr and __init__.
+    fields_of = operator.attrgetter(*names) if len(names) > 1 else lambda value: [getattr(value, n) for n in names]
+    fill = [getattr(cls, name).__set__ for name in names]
 
     def encode_fields(value: Any) -> list[Any]:
         if type(value) is not cls:
             raise MessageRefused(f"{type(value).__name__}, not {cls.__name__}")
-        return [encoder(getattr(value, name)) for name, encoder in encoders]
+        return [encoder(item) for encoder, item in zip(encoders, fields_of(value), strict=True)]
 
     def decode_fields(values: Any) -> Any:
         if type(values) is not tuple or len(values) != len(decoders):
             raise MessageRefused(f"{cls.__name__}: not its {len(decoders)} fields")
-        return cls(**{name: decoder(item) for (name, decoder), item in zip(decoders, values, strict=True)})
+        made: Any = object.__new__(cls)
+        for fill_slot, decoder, item in zip(fill, decoders, values, strict=True):
+            fill_slot(made, decoder(item))
+        return made
 
     _ENCODERS[cls], _DECODERS[cls] = encode_fields, decode_fields
     return encode_fields, decode_fields
