@@ -1,0 +1,37 @@
+"""What a new policy changes in the old one, rule by rule: SAs of modified rules go, all others stay (ipsecd(8))."""
+
+from dataclasses import dataclass
+
+from policy_loader.compile import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyDiff:
+    """Names of rules, each in the order of its policy. `changed` and `removed` lose their SAs; `kept` do not."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.added)} rules added, {len(self.changed)} changed, {len(self.removed)} removed, "
+            f"{len(self.kept)} kept"
+        )
+
+
+def diff(old: Policy | None, new: Policy) -> PolicyDiff:
+    """From `old` (None: from nothing) to `new`. A rule with the id of an old one is kept, renamed or moved or not."""
+    old_names = {rule.rule_id: rule.name for rule in old.kernel_rules} if old else {}
+    new_ids = {rule.rule_id for rule in new.kernel_rules}
+    gone = {name for rule_id, name in old_names.items() if rule_id not in new_ids}
+    fresh = [rule.name for rule in new.kernel_rules if rule.rule_id not in old_names]
+    changed = tuple(name for name in fresh if name in gone)
+    removed = gone - set(changed)
+    return PolicyDiff(
+        added=tuple(name for name in fresh if name not in gone),
+        changed=changed,
+        removed=tuple(name for name in old_names.values() if name in removed),
+        kept=tuple(rule.name for rule in new.kernel_rules if rule.rule_id in old_names),
+    )

@@ -1,0 +1,333 @@
+"""The loader at work: policies from the supervisor to agent and worker, and AUTH for the worker.
+
+A policy is *parsed*, *being enforced*, or *in force*; at most one of each. A new one is given to the agent first: only
+when the kernel has it does it come into force, and only then does the worker negotiate by it. Until then, and if the
+agent says no, the one before is in force, with its own secrets. Whoever restarts asks, or is seen to connect, and is
+given the policy in force whole. Nothing here waits without bound.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ipc import messages as m
+from ipc.channel import Channel, Handler
+from ipc.errors import PeerGone
+from ipc.links import LOADER_AGENT, LOADER_WORKER
+from ipc.loop import Timer
+from ipc.process import RoleProcess
+from ipc.types import AuthMethod, Secret
+from policy_loader import policy_file
+from policy_loader.credentials import signer
+from policy_loader.diff import diff
+from policy_loader.errors import PolicyError, printable
+from policy_loader.policy_file import FetchedFile, LoadedPolicy, PolicyFile
+from policy_loader.rule_ids import RuleIds
+
+log = logging.getLogger(__name__)
+
+ANSWER_WAIT_S = 5.0
+"""How long the supervisor has for the files that a policy names, and the agent for a policy ..."""
+AGENT_WAIT_PER_RULE_S = 0.0005
+"""... of few rules; for each rule it has so much more."""
+MOST_COMPLAINTS = 1000
+"""So many fit into one message."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Parsing:
+    """A file that is good so far, and the files it names that are still to come."""
+
+    generation: int
+    file: PolicyFile
+    wanted: dict[int, str]
+    """Paths by request id."""
+    timer: Timer
+    fetched: dict[str, FetchedFile] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Generation:
+    """A policy that was parsed, under the number the supervisor gave it."""
+
+    number: int
+    loaded: LoadedPolicy
+    peers: Mapping[str, m.Peer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Enforcing:
+    """A policy that the agent was given and has not answered for."""
+
+    generation: _Generation
+    timer: Timer
+
+
+class Loader:
+    """The policy loader's links and what it knows."""
+
+    def __init__(self, process: RoleProcess) -> None:
+        self._loop = process.loop
+        self._rule_ids = RuleIds()
+        self._request_ids = itertools.count(1)
+        self._parsing: _Parsing | None = None
+        self._parsed: _Generation | None = None
+        self._enforcing: _Enforcing | None = None
+        self._in_force: _Generation | None = None
+        self._supervisor = process.open_supervisor_link(
+            {
+                m.ParsePolicy: self._on_parse_policy,
+                m.CredentialContent: self._on_credential_content,
+                m.EnforcePolicy: self._on_enforce_policy,
+            }
+        )
+        agent: dict[type, Handler] = {
+            m.NeedPolicy: self._on_agent_needs_policy,
+            m.PolicyInstalled: self._on_policy_installed,
+            m.PolicyNotInstalled: self._on_policy_not_installed,
+        }
+        self._agent = process.open_link(LOADER_AGENT, agent)
+        worker: dict[type, Handler] = {
+            m.NeedPolicy: self._on_worker_needs_policy,
+            m.ComputeAuth: self._on_compute_auth,
+            m.VerifyAuth: self._on_verify_auth,
+        }
+        self._worker = process.open_link(LOADER_WORKER, worker, on_connected=self._on_worker_connected)
+
+    # --------------------------------------------------------- parsing
+
+    def _on_parse_policy(self, request: m.ParsePolicy, _peer: bytes) -> None:
+        self._refuse((f"policy {request.generation} came before this one was parsed",))
+        try:
+            file = policy_file.read(request.path, request.content.reveal(), request.mode, request.uid)
+        except PolicyError as error:
+            self._say_refused(request.generation, error.complaints)
+            return
+        wanted = {next(self._request_ids): path for path in file.psk_files()}
+        timer = self._loop.call_later(ANSWER_WAIT_S, self._on_credentials_late)
+        self._parsing = _Parsing(generation=request.generation, file=file, wanted=wanted, timer=timer)
+        for request_id, path in wanted.items():
+            self._supervisor.try_send(m.ReadCredential(request_id=request_id, path=path))
+        self._finish_parsing_if_complete(self._parsing)
+
+    def _on_credential_content(self, answer: m.CredentialContent, _peer: bytes) -> None:
+        parsing = self._parsing
+        path = parsing.wanted.pop(answer.request_id, None) if parsing else None
+        if parsing is None or path is None:
+            log.debug("a file came that nobody waits for any more")
+            return
+        parsing.fetched[path] = FetchedFile(
+            content=answer.content, mode=answer.mode, uid=answer.uid, error=answer.error
+        )
+        self._finish_parsing_if_complete(parsing)
+
+    def _on_credentials_late(self) -> None:
+        if self._parsing is not None:
+            paths = ", ".join(printable(path) for path in self._parsing.wanted.values())
+            self._refuse((f"not read within {ANSWER_WAIT_S:g} s: {paths}"[:8000],))
+
+    def _finish_parsing_if_complete(self, parsing: _Parsing) -> None:
+        if parsing.wanted:
+            return
+        try:
+            loaded = parsing.file.compile(parsing.fetched, self._rule_ids)
+        except PolicyError as error:
+            self._refuse(error.complaints)
+            return
+        parsing.timer.cancel()
+        self._parsing = None
+        policy = loaded.policy
+        peers = {peer.name: peer for peer in policy.peers}
+        self._parsed = _Generation(number=parsing.generation, loaded=loaded, peers=peers)
+        self._supervisor.try_send(
+            m.PolicyParsed(
+                generation=parsing.generation,
+                sha256=policy.sha256,
+                rules=len(policy.kernel_rules),
+                data_path=policy.data_path,
+                interfaces=policy.interfaces,
+                warnings=_bounded(loaded.warnings),
+            )
+        )
+
+    def _refuse(self, complaints: tuple[str, ...]) -> None:
+        """Ends the present parsing with PolicyRefused."""
+        parsing, self._parsing = self._parsing, None
+        if parsing is not None:
+            parsing.timer.cancel()
+            self._say_refused(parsing.generation, complaints)
+
+    def _say_refused(self, generation: int, complaints: tuple[str, ...]) -> None:
+        log.info("policy %d refused: %d errors", generation, len(complaints))
+        self._supervisor.try_send(m.PolicyRefused(generation=generation, errors=_bounded(complaints)))
+
+    # --------------------------------------------------------- enforcing
+
+    def _on_enforce_policy(self, request: m.EnforcePolicy, _peer: bytes) -> None:
+        generation = self._parsed
+        if self._in_force is not None and self._in_force.number == request.generation:
+            self._supervisor.try_send(m.PolicyEnforced(generation=request.generation))
+        elif self._enforcing is not None:
+            present = self._enforcing.generation.number
+            self._say_not_enforced(request.generation, f"policy {present} is being enforced")
+        elif generation is None or generation.number != request.generation:
+            self._say_not_enforced(request.generation, "this policy was not parsed, or another one after it")
+        else:
+            self._parsed = None
+            self._start_enforcing(generation)
+
+    def _start_enforcing(self, generation: _Generation) -> None:
+        wait_s = ANSWER_WAIT_S + AGENT_WAIT_PER_RULE_S * len(generation.loaded.policy.kernel_rules)
+        timer = self._loop.call_later(wait_s, self._on_agent_late)
+        self._enforcing = _Enforcing(generation=generation, timer=timer)
+        try:
+            _send_kernel_rules(self._agent, generation)
+        except PeerGone as error:
+            self._give_up(f"the kernel agent can't be told: {error}")
+
+    def _on_policy_installed(self, answer: m.PolicyInstalled, _peer: bytes) -> None:
+        enforcing = self._enforcing
+        if enforcing is None or enforcing.generation.number != answer.generation:
+            log.debug("the agent has policy %d again", answer.generation)
+            return
+        enforcing.timer.cancel()
+        old, new = self._in_force, enforcing.generation
+        self._enforcing = None
+        self._in_force = new
+        changes = diff(old.loaded.policy if old else None, new.loaded.policy)
+        log.info("policy %d is in force: %s", new.number, changes)
+        self._inform_worker()
+        self._supervisor.try_send(m.PolicyEnforced(generation=new.number))
+
+    def _on_policy_not_installed(self, answer: m.PolicyNotInstalled, _peer: bytes) -> None:
+        if self._enforcing is not None and self._enforcing.generation.number == answer.generation:
+            self._enforcing.timer.cancel()
+            self._enforcing = None
+        elif self._in_force is not None and self._in_force.number == answer.generation:
+            log.error("the agent does not take the policy in force again: %s", answer.reason)
+        else:
+            return
+        self._say_not_enforced(answer.generation, answer.reason)
+
+    def _on_agent_late(self) -> None:
+        self._give_up("the kernel agent did not answer in time")
+
+    def _give_up(self, reason: str) -> None:
+        """Back to the policy in force: the agent may yet install what it has been sent, so it gets the old one too."""
+        enforcing, self._enforcing = self._enforcing, None
+        if enforcing is None:
+            return
+        enforcing.timer.cancel()
+        self._inform_agent()
+        self._say_not_enforced(enforcing.generation.number, reason)
+
+    def _say_not_enforced(self, generation: int, reason: str) -> None:
+        log.error("policy %d is not enforced: %s", generation, reason)
+        self._supervisor.try_send(m.PolicyNotEnforced(generation=generation, reason=reason))
+
+    # --------------------------------------------------------- who is new
+
+    def _on_agent_needs_policy(self, _message: m.NeedPolicy, _peer: bytes) -> None:
+        # In this order, so that the one in force stays if the agent does not take the other.
+        self._inform_agent()
+        if self._enforcing is not None:
+            try:
+                _send_kernel_rules(self._agent, self._enforcing.generation)
+            except PeerGone as error:
+                self._give_up(f"the kernel agent can't be told: {error}")
+
+    def _on_worker_connected(self, _peer: bytes) -> None:
+        self._inform_worker()
+
+    def _on_worker_needs_policy(self, _message: m.NeedPolicy, _peer: bytes) -> None:
+        self._inform_worker()
+
+    def _inform_agent(self) -> None:
+        if self._in_force is None:
+            return
+        try:
+            _send_kernel_rules(self._agent, self._in_force)
+        except PeerGone as error:
+            log.warning("the agent does not get the policy in force before it asks again: %s", error)
+
+    def _inform_worker(self) -> None:
+        if self._in_force is None:
+            return
+        try:
+            _send_negotiation_rules(self._worker, self._in_force)
+        except PeerGone as error:
+            log.debug("the worker gets the policy when it connects: %s", error)
+
+    # --------------------------------------------------------- AUTH
+
+    def _on_compute_auth(self, request: m.ComputeAuth, peer: bytes) -> None:
+        try:
+            data = signer.compute_auth(request, *self._secret_of(request.peer))
+        except signer.RequestRefused as error:
+            self._refuse_auth(request, error, peer)
+            return
+        answer = m.AuthComputed(request_id=request.request_id, method=AuthMethod.PSK, data=data)
+        self._worker.try_send(answer, peer)
+
+    def _on_verify_auth(self, request: m.VerifyAuth, peer: bytes) -> None:
+        try:
+            valid = signer.verify_auth(request, *self._secret_of(request.peer))
+        except signer.RequestRefused as error:
+            self._refuse_auth(request, error, peer)
+            return
+        self._worker.try_send(m.AuthVerified(request_id=request.request_id, valid=valid), peer)
+
+    def _secret_of(self, name: str) -> tuple[m.Peer, Secret]:
+        generation = self._in_force
+        peer = generation.peers.get(name) if generation else None
+        psk = generation.loaded.credentials.psk(name) if generation else None
+        if peer is None or psk is None:
+            raise signer.RequestRefused(f"the policy in force has no peer {printable(name)} with a pre-shared key")
+        return peer, psk
+
+    def _refuse_auth(self, request: m.ComputeAuth | m.VerifyAuth, reason: signer.RequestRefused, peer: bytes) -> None:
+        if self._in_force is None:
+            # This process has just started. The worker asks again when it is given the policy.
+            log.debug("an AUTH request came before a policy was in force")
+            return
+        log.warning("%s for peer %s refused: %s", type(request).__name__, printable(request.peer), reason)
+        self._worker.try_send(m.AuthRefused(request_id=request.request_id, reason=str(reason)), peer)
+
+
+def _send_kernel_rules(agent: Channel, generation: _Generation) -> None:
+    policy = generation.loaded.policy
+    agent.send(_begin(generation))
+    for rules in _chunks(policy.kernel_rules):
+        agent.send(m.AddPolicy(generation=generation.number, rules=rules))
+    agent.send(m.CommitPolicy(generation=generation.number, rules=len(policy.kernel_rules)))
+
+
+def _send_negotiation_rules(worker: Channel, generation: _Generation) -> None:
+    policy = generation.loaded.policy
+    worker.send(_begin(generation))
+    for peers in _chunks(policy.peers):
+        worker.send(m.AddPeer(generation=generation.number, peers=peers))
+    for rules in _chunks(policy.negotiation_rules):
+        worker.send(m.AddNegotiationRule(generation=generation.number, rules=rules))
+    worker.send(m.CommitPolicy(generation=generation.number, rules=len(policy.negotiation_rules)))
+
+
+def _begin(generation: _Generation) -> m.BeginPolicy:
+    policy = generation.loaded.policy
+    return m.BeginPolicy(generation=generation.number, interfaces=policy.interfaces, unmatched=policy.unmatched)
+
+
+def _chunks(items: tuple[T, ...]) -> Iterator[tuple[T, ...]]:
+    for start in range(0, len(items), m.RULES_PER_MESSAGE):
+        yield items[start : start + m.RULES_PER_MESSAGE]
+
+
+def _bounded(complaints: tuple[str, ...]) -> tuple[str, ...]:
+    if len(complaints) <= MOST_COMPLAINTS:
+        return complaints
+    left_out = len(complaints) - MOST_COMPLAINTS + 1
+    return (*complaints[: MOST_COMPLAINTS - 1], f"and {left_out} more")
