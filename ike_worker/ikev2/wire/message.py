@@ -36,6 +36,8 @@ from ike_worker.ikev2.wire.unknown import UnknownPayload
 from ike_worker.ikev2.wire.vendor_id import VendorId
 
 MAX_MESSAGE_BYTES = 65535
+MAX_PAYLOADS = 256
+"""In one message: far more than any exchange needs, and a bound on what a datagram from anybody may cost."""
 MAJOR_VERSION = 2
 HEADER_BYTES = 28
 SPI_BYTES = 8
@@ -161,6 +163,8 @@ def _parse_payloads(kind: int, reader: Reader) -> list[Payload]:
     """The chain that begins with a payload of type `kind` and fills `reader`; an Encrypted payload ends it."""
     payloads: list[Payload] = []
     while kind:
+        if len(payloads) == MAX_PAYLOADS:
+            raise MalformedMessage(f"more than {MAX_PAYLOADS} payloads")
         following, flags, length = reader.unpack(_GENERIC)
         cls = PAYLOAD_CLASSES.get(kind)
         if cls is not None:
