@@ -1,4 +1,4 @@
-"""A policy loader whose files are words: `refuse`, `kernel`, `interface`, `die`, `credential PATH`, or any other, which is good."""
+"""A policy loader whose files are words: `refuse`, `kernel`, `interface`, `die`, `credential PATH`; others are good."""
 
 import os
 

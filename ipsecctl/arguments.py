@@ -1,0 +1,82 @@
+"""The command line: one place for what each command takes, so that only the command that is run has to be imported."""
+
+import argparse
+from dataclasses import dataclass
+
+DEFAULT_INSTANCE = "/run/ipsecd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One verb; `ipsecctl.commands.NAME` has its `run`."""
+
+    name: str
+    help: str
+    example: str
+    takes_spd: bool = False
+    takes_json: bool = False
+    needs_root: bool = True
+
+
+COMMANDS = (
+    Command(
+        name="start",
+        help="start ipsecd; nothing to do if it runs",
+        example="ipsecctl start --spd /etc/ipsec.spd",
+        takes_spd=True,
+    ),
+    Command(
+        name="stop",
+        help="stop ipsecd, tear down all connections, and clean up after any accident",
+        example="ipsecctl stop",
+    ),
+    Command(name="restart", help="stop, then start", example="ipsecctl restart", takes_spd=True),
+    Command(
+        name="reload",
+        help="read the policy file again; what runs goes on if the file is not good",
+        example="ipsecctl reload",
+    ),
+    Command(
+        name="status",
+        help="say how ipsecd is; exit code 1 if something strange is found",
+        example="ipsecctl status --json",
+        takes_json=True,
+    ),
+    Command(name="version", help="say the version", example="ipsecctl version", needs_root=False),
+)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command and its options; SystemExit with 2 and the usage on stderr if there is no such command."""
+    parser = argparse.ArgumentParser(
+        prog="ipsecctl",
+        description="Control the IP security (IPsec) daemon.",
+        epilog="examples:\n" + "\n".join(f"  {command.example:<38} {command.help}" for command in COMMANDS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_instance(parser, DEFAULT_INSTANCE)
+    verbs = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        verb = verbs.add_parser(
+            command.name, help=command.help, description=command.help, epilog=f"example: {command.example}"
+        )
+        # The option may stand on either side of the command; here it must not overwrite what stood before it.
+        _add_instance(verb, argparse.SUPPRESS)
+        if command.takes_spd:
+            verb.add_argument("--spd", "-f", metavar="FILE", help="Security Policy Database (default /etc/ipsec.spd)")
+        if command.takes_json:
+            verb.add_argument("--json", action="store_true", help="as JSON, with everything")
+        verb.set_defaults(needs_root=command.needs_root)
+    return parser.parse_args([_plain(argument) for argument in arguments])
+
+
+def _add_instance(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--instance", metavar="DIR", default=default, help=f"run directory (default {DEFAULT_INSTANCE})"
+    )
+
+
+def _plain(argument: str) -> str:
+    """`--start` is another spelling of `start`."""
+    name = argument.removeprefix("--")
+    return name if any(command.name == name for command in COMMANDS) else argument

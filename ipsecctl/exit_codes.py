@@ -1,0 +1,7 @@
+"""The exit codes of ipsecctl."""
+
+OK = 0
+STRANGE = 1
+"""It failed, or something strange was found."""
+USAGE = 2
+NOT_ROOT = 4

@@ -1,0 +1,92 @@
+"""The status as text. A report is the supervisor's JSON with its objects as namespaces."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+from ipsecctl.output import BOLD, GREEN, RED, capabilities, coloured, duration, size, table
+
+Report = Any
+"""SimpleNamespaces as the JSON has them; what its fields mean is declared in the supervisor's status.py."""
+
+
+def parse(text: str) -> Report:
+    """The report in a StatusAnswer."""
+    return json.loads(text, object_hook=lambda fields: SimpleNamespace(**fields))
+
+
+def render(report: Report) -> list[str]:
+    """The lines of a running instance, without its findings."""
+    lines = [coloured("IPsec running", GREEN)]
+    lines += [f"{role.role} pid {role.pid}" for role in report.roles if role.role == "ike_worker" and role.pid]
+    lines += ["", f"instance   {report.instance}, supervisor pid {report.pid}, up {duration(report.up_s)}"]
+    if report.policy is not None:
+        policy = report.policy
+        lines.append(
+            f"policy     {policy.path}, generation {policy.generation}, {policy.rules} rules, "
+            f"in force for {duration(policy.age_s)}, sha256 {policy.sha256[:16]}"
+        )
+        lines += [f"           warning: {warning}" for warning in policy.warnings]
+    if report.data_path is not None:
+        lines.append(f"data path  {report.data_path.kind} ({report.data_path.why})")
+    return [*lines, "", *_roles(report.roles), "", *_tunnels(report.tunnels)]
+
+
+def render_findings(findings: list[Any]) -> list[str]:
+    """The lines of what is strange; none if nothing is."""
+    return [f"{coloured(finding.code, RED)}: {finding.sentence}" for finding in findings]
+
+
+def _roles(roles: list[Any]) -> list[str]:
+    rows = []
+    for role in roles:
+        process = role.process
+        rows.append(
+            (
+                role.role,
+                str(role.pid or "-"),
+                str(process.uid) if process else "-",
+                capabilities(process.effective_capabilities) if process else "-",
+                role.state,
+                duration(role.up_s),
+                str(role.restarts),
+                f"{process.cpu_s:.2f}s" if process else "-",
+                size(process.rss_bytes) if process else "-",
+                role.last_exit or "-",
+            )
+        )
+    header = ("role", "pid", "uid", "capabilities", "state", "up", "restarts", "cpu", "memory", "last exit")
+    return _headed(table(header, rows))
+
+
+def _tunnels(tunnels: list[Any]) -> list[str]:
+    if not tunnels:
+        return ["no tunnels"]
+    rows = [
+        (tunnel.peer, tunnel.state, tunnel.local, tunnel.remote, tunnel.algorithms, duration(tunnel.age_s))
+        for tunnel in tunnels
+    ]
+    lines = _headed(table(("peer", "state", "local", "remote", "algorithms", "age"), rows))
+    children = [
+        (
+            tunnel.peer,
+            child.rule,
+            child.mode,
+            ", ".join(child.local),
+            ", ".join(child.remote),
+            child.spi_in,
+            child.spi_out,
+            child.algorithms,
+            duration(child.age_s),
+        )
+        for tunnel in tunnels
+        for child in tunnel.children
+    ]
+    if children:
+        header = ("peer", "rule", "mode", "local", "remote", "spi in", "spi out", "algorithms", "age")
+        lines += ["", *_headed(table(header, children))]
+    return lines
+
+
+def _headed(lines: list[str]) -> list[str]:
+    return [coloured(lines[0], BOLD), *lines[1:]]
