@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from ipc.process import process_start_time
-from ipc.roles import MODULES, Role
-from tests.lab.namespaces import LabError, Namespace, run
+from ipc.roles import MODULES, Role, uid_of
+from tests.lab.namespaces import LabError, Namespace
 from tests.lab.waiting import wait_until
 
 IPSECCTL = Path(sys.executable).parent / "ipsecctl"
@@ -30,6 +30,20 @@ class RunningRole:
     pid: int
     start_time: float
     uid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tunnel:
+    """One IKE SA and the SPIs of its Child SAs, as status shows them, in hex."""
+
+    peer: str
+    state: str
+    spi_i: str
+    spi_r: str
+    children: tuple[str, ...]
+    """Each "RULE in SPI out SPI"."""
+    algorithms: tuple[str, ...]
+    """Of the Child SAs."""
 
 
 class Instance:
@@ -82,6 +96,31 @@ class Instance:
         """The status, as parsed JSON."""
         return json.loads(self.ctl("status", "--json"))
 
+    def tunnels(self) -> list[Tunnel]:
+        """Its IKE SAs, as status shows them."""
+        return [
+            Tunnel(
+                peer=one["peer"],
+                state=one["state"],
+                spi_i=one["spi_i"],
+                spi_r=one["spi_r"],
+                children=tuple(
+                    f"{child['rule']} in {child['spi_in']} out {child['spi_out']}" for child in one["children"]
+                ),
+                algorithms=tuple(child["algorithms"] for child in one["children"]),
+            )
+            for one in self.status()["tunnels"]
+        ]
+
+    def wait_for_tunnel(self, *, timeout_s: float = 10.0) -> Tunnel:
+        """Waits for an IKE SA with a Child SA and returns it."""
+
+        def is_up() -> bool:
+            return any(one.children for one in self.tunnels())
+
+        wait_until(f"{self.namespace}: a tunnel is up", is_up, timeout_s=timeout_s, every_s=0.1)
+        return next(one for one in self.tunnels() if one.children)
+
     def roles(self) -> list[RunningRole]:
         """Its processes, as /proc shows them."""
         found = (self._role_of(int(entry)) for entry in os.listdir("/proc") if entry.isdigit())
@@ -100,11 +139,14 @@ class Instance:
         return victim
 
     def wait_for_successor(self, victim: RunningRole, *, timeout_s: float = 5.0) -> float:
-        """Waits for another process of the victim's role; seconds that took."""
+        """Waits for another process of the victim's role that has dropped its privileges; seconds that took."""
+        uid = uid_of(victim.role)
 
         def is_back() -> bool:
-            present = self.role(victim.role)
-            return present is not None and (present.pid, present.start_time) != (victim.pid, victim.start_time)
+            found = self.role(victim.role)
+            return found is not None and found.uid == uid and (found.pid, found.start_time) != identity
+
+        identity = (victim.pid, victim.start_time)
 
         return wait_until(f"{victim.role} is back", is_back, timeout_s=timeout_s, every_s=0.01)
 
@@ -114,8 +156,9 @@ class Instance:
         return "\n".join(texts)
 
     def files(self) -> list[Path]:
-        """What is in its directory."""
-        return sorted(self.directory.rglob("*")) if self.directory.exists() else []
+        """What is in its directory: sockets, lock, saved information; not its log, which stays."""
+        found = self.directory.rglob("*") if self.directory.exists() else ()
+        return sorted(path for path in found if not path.is_dir() and path.suffix != ".log")
 
     def remove(self) -> None:
         """Kills what still runs and removes its directory; harmless if it is gone."""
@@ -129,16 +172,25 @@ class Instance:
             if str(self.directory) not in words:
                 return None
             modules = {module: role for role, module in MODULES.items()}
-            role = next((modules[word] for word in words if word in modules), None)
+            names = [Path(word).name for word in words]
+            # `ipsecd` is the supervisor by its own name.
+            role = next((modules[name] for name in names if name in modules), None)
+            role = role or (Role.SUPERVISOR if "ipsecd" in names[:2] else None)
             if role is None:
                 return None
             return RunningRole(
                 role=role,
                 pid=pid,
                 start_time=process_start_time(pid),
-                uid=Path(f"/proc/{pid}").stat().st_uid,
+                uid=_uid(pid),
             )
         return None
+
+
+def _uid(pid: int) -> int:
+    """The effective uid; the owner of /proc/PID says nothing of a process that is not dumpable."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line.split()[2] for line in lines if line.startswith("Uid:")))
 
 
 def _kill(victim: RunningRole) -> None:
@@ -214,8 +266,3 @@ def leftovers(instance: Instance, before: NetworkState) -> list[str]:
     found = [f"process: {one.role} {one.pid}" for one in instance.roles()]
     found += [f"file: {path}" for path in instance.files()]
     return found + NetworkState.of(instance.namespace).since(before)
-
-
-def namespaces_left(pid: int) -> list[str]:
-    """Namespaces that the program with this pid made and that are still there."""
-    return [line for line in run(["ip", "netns", "list"]).splitlines() if line.startswith(f"ipsecd-{pid}-")]

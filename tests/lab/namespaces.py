@@ -149,6 +149,11 @@ class Namespace:
         run(["ip", "netns", "del", self.name], check=False)
 
 
+def namespaces_of(pid: int) -> list[str]:
+    """The namespaces that the program with this pid made and that are still there."""
+    return [line for line in run(["ip", "netns", "list"]).splitlines() if line.startswith(f"ipsecd-{pid}-")]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
     """One end of a veth pair; addresses as "10.9.0.1/24"."""
@@ -165,6 +170,8 @@ def join(one: End, other: End) -> None:
         *("peer", "name", other.interface, "netns", other.namespace.name),
     )
     for end in (one, other):
+        # Link-local addresses come when they like; without them a namespace's state is comparable at any time.
+        end.namespace.ip("link", "set", end.interface, "addrgenmode", "none")
         add_addresses(end)
         end.namespace.ip("link", "set", end.interface, "up")
 
