@@ -50,10 +50,8 @@ class KeyExchange:
         try:
             if isinstance(self._private, X25519PrivateKey):
                 return self._private.exchange(X25519PublicKey.from_public_bytes(peer_public))
-            curve = self._private.curve
-            if len(peer_public) != curve.key_size // 4:
-                raise InvalidKeyExchange(f"{self.group.name}: a public value of {len(peer_public)} bytes")
-            point = ec.EllipticCurvePublicKey.from_encoded_point(curve, _UNCOMPRESSED + peer_public)
+            # Refuses wrong lengths, coordinates out of range, and points that are not on the curve.
+            point = ec.EllipticCurvePublicKey.from_encoded_point(self._private.curve, _UNCOMPRESSED + peer_public)
             return self._private.exchange(ec.ECDH(), point)
         except ValueError as error:
             raise InvalidKeyExchange(f"{self.group.name}: {error}") from None

@@ -50,7 +50,7 @@ def test_it_parses_what_the_rfc_draws() -> None:
 
 
 def test_initiator_and_responder_are_not_the_same() -> None:
-    assert TrafficSelectorsResponder(selectors=BOTH_FAMILIES.selectors) != BOTH_FAMILIES
+    assert BOTH_FAMILIES not in [TrafficSelectorsResponder(selectors=BOTH_FAMILIES.selectors)]
     assert (TrafficSelectorsInitiator.TYPE, TrafficSelectorsResponder.TYPE) == (44, 45)
 
 
@@ -77,6 +77,11 @@ def test_no_selectors_are_malformed() -> None:
 def test_a_length_that_does_not_fit_is_malformed(length: str) -> None:
     with pytest.raises(MalformedMessage):
         parse(f"01 000000 07 00 {length} 0000 ffff 0a010000 0a01ffff")
+
+
+def test_bytes_behind_the_addresses_of_a_selector_are_malformed() -> None:
+    with pytest.raises(MalformedMessage, match="traffic selector: 1 bytes left over"):
+        parse("01 000000 07 00 0011 0000 ffff 0a010000 0a01ffff 00")
 
 
 def test_an_unknown_selector_of_no_length_is_malformed() -> None:
