@@ -170,7 +170,20 @@ class RuleEntry(_Table):
 
 PROTECT_ONLY = ("peer", "mode", "start", "proposals", "rekey", "life")
 """Keys that only a protect rule may have."""
-TABLES: Mapping[str, type] = {"setup": dict, "proposals": dict, "peers": dict, "rules": list}
+
+
+@dataclass(frozen=True, slots=True)
+class _TopLevel:
+    kind: type
+    header: str
+
+
+TABLES: Mapping[str, _TopLevel] = {
+    "setup": _TopLevel(dict, "[setup]"),
+    "proposals": _TopLevel(dict, "[proposals.NAME]"),
+    "peers": _TopLevel(dict, "[peers.NAME]"),
+    "rules": _TopLevel(list, "[[rules]], as often as there are rules"),
+}
 
 _MISSING = {
     ("setup", "interfaces"): 'is missing: name the interfaces that IPsec governs, such as interfaces = ["eth0"]',
@@ -205,6 +218,15 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """The names of other tables that the table at `key` mentions."""
+
+    key: Key
+    peer: str | None
+    proposals: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """All of a file that has a good shape. `named_*` are all names that the file declares, of bad shape too."""
 
@@ -214,6 +236,8 @@ class Draft:
     peers: Mapping[str, PeerEntry] = field(repr=False)
     named_peers: frozenset[str]
     rules: tuple[Rule, ...]
+    damaged: tuple[Reference, ...]
+    """What peers and rules of bad shape mention: that can be checked all the same."""
     problems: tuple[Problem, ...]
 
 
@@ -222,64 +246,76 @@ M = TypeVar("M", bound=BaseModel)
 
 def read(data: Mapping[str, Any]) -> Draft:
     """The draft of a parsed file, with all that is wrong with its shape."""
-    problems = [
-        Problem(key=(name,), text=f"no such table; {nearest(name, TABLES)}") for name in data if name not in TABLES
-    ]
-    tables = {name: data.get(name, kind()) for name, kind in TABLES.items()}
-    for name, kind in TABLES.items():
-        if type(tables[name]) is not kind:
-            shape = (
-                "[[rules]], as often as there are rules"
-                if kind is list
-                else f"[{name}{'' if name == 'setup' else '.NAME'}]"
-            )
-            problems.append(Problem(key=(name,), text=f"must be a table: write {shape}"))
-            tables[name] = kind()
-    if "setup" not in data:
-        problems.append(Problem(key=("setup",), text="is missing: a policy begins with a [setup] table"))
-    setup = _read_one(Setup, tables["setup"], ("setup",), problems) if "setup" in data else None
-    proposals = _read_named(ProposalSet, tables["proposals"], "proposals", problems)
-    proposals.setdefault(DEFAULT_PROPOSALS, ProposalSet())
-    return Draft(
-        setup=setup,
-        proposals=proposals,
-        named_proposals=frozenset({DEFAULT_PROPOSALS, *tables["proposals"]}),
-        peers=_read_named(PeerEntry, tables["peers"], "peers", problems),
-        named_peers=frozenset(tables["peers"]),
-        rules=_read_rules(tables["rules"], problems),
-        problems=tuple(problems),
-    )
+    return _Reader(data).draft()
 
 
-def _read_named(cls: type[M], tables: Mapping[str, Any], kind: str, problems: list[Problem]) -> dict[str, M]:
-    good = {}
-    for name, table in tables.items():
+class _Reader:
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self._problems: list[Problem] = []
+        self._damaged: list[Reference] = []
+        for name in data:
+            if name not in TABLES:
+                self._wrong((name,), f"no such table; {nearest(printable(name), TABLES)}")
+        self._setup: Any = self._table(data, "setup")
+        self._proposals: dict[str, Any] = self._table(data, "proposals") or {}
+        self._peers: dict[str, Any] = self._table(data, "peers") or {}
+        self._rules: list[Any] = self._table(data, "rules") or []
+        if "setup" not in data:
+            self._wrong(("setup",), "is missing: a policy begins with a [setup] table")
+
+    def draft(self) -> Draft:
+        proposals = self._read_named(ProposalSet, self._proposals, "proposals")
+        proposals.setdefault(DEFAULT_PROPOSALS, ProposalSet())
+        peers = self._read_named(PeerEntry, self._peers, "peers")
+        rules = [(index, self._read(RuleEntry, table, ("rules", index))) for index, table in enumerate(self._rules)]
+        return Draft(
+            setup=None if self._setup is None else self._read(Setup, self._setup, ("setup",)),
+            proposals=proposals,
+            named_proposals=frozenset({DEFAULT_PROPOSALS, *self._proposals}),
+            peers=peers,
+            named_peers=frozenset(self._peers),
+            rules=tuple(Rule(index=index, entry=entry) for index, entry in rules if entry is not None),
+            damaged=tuple(self._damaged),
+            problems=tuple(self._problems),
+        )
+
+    def _wrong(self, key: Key, text: str) -> None:
+        self._problems.append(Problem(key=key, text=text))
+
+    def _table(self, data: Mapping[str, Any], name: str) -> Any:
+        """The value of a top-level table; None where it is missing or something else."""
+        if name not in data or type(data[name]) is TABLES[name].kind:
+            return data.get(name)
+        self._wrong((name,), f"must be a table: write {TABLES[name].header}")
+        return None
+
+    def _read_named(self, cls: type[M], tables: Mapping[str, Any], kind: str) -> dict[str, M]:
+        good = {}
+        for name, table in tables.items():
+            try:
+                values.parse_name(name)
+            except ValueError as error:
+                self._wrong((kind, name), str(error))
+            entry = self._read(cls, table, (kind, name))
+            if entry is not None:
+                good[name] = entry
+        return good
+
+    def _read(self, cls: type[M], table: Any, key: Key) -> M | None:
         try:
-            values.parse_name(name)
-        except ValueError as error:
-            problems.append(Problem(key=(kind, name), text=str(error)))
-        entry = _read_one(cls, table, (kind, name), problems)
-        if entry is not None:
-            good[name] = entry
-    return good
+            return cls.model_validate(table)
+        except ValidationError as error:
+            details = error.errors(include_url=False, include_input=False)
+        self._problems += [_problem(cls, key, detail) for detail in details]
+        if isinstance(table, dict):
+            peer, proposals = _text_or_none(table, "peer"), _text_or_none(table, "proposals")
+            self._damaged.append(Reference(key=key, peer=peer, proposals=proposals))
+        return None
 
 
-def _read_rules(tables: list[Any], problems: list[Problem]) -> tuple[Rule, ...]:
-    rules = []
-    for index, table in enumerate(tables):
-        entry = _read_one(RuleEntry, table, ("rules", index), problems)
-        if entry is not None:
-            rules.append(Rule(index=index, entry=entry))
-    return tuple(rules)
-
-
-def _read_one(cls: type[M], table: Any, key: Key, problems: list[Problem]) -> M | None:
-    try:
-        return cls.model_validate(table)
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-    problems += [_problem(cls, key, detail) for detail in details]
-    return None
+def _text_or_none(table: Mapping[str, Any], name: str) -> str | None:
+    value = table.get(name)
+    return value if isinstance(value, str) and value else None
 
 
 def _problem(cls: type[M], table: Key, detail: ErrorDetails) -> Problem:

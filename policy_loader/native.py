@@ -14,7 +14,30 @@ from typing import Any, NamedTuple
 from policy_loader.errors import Key, PolicyError, Problem, printable
 
 _AT = re.compile(r"^(?P<text>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$", re.DOTALL)
-_ILLEGAL = re.compile(r"^(Illegal|Found invalid) character ")
+_STRAY = "a character that must not stand here: is a quote missing, or is this a control character?"
+_NO_END = "a quote is missing: the text that begins before this has no end"
+_TWICE = "a key or table that stands there already, or that another one excludes"
+_WORDS = (
+    ("Illegal character", _STRAY),
+    ("Found invalid character", _STRAY),
+    ("Unterminated string", _NO_END),
+    ('Expected "', _NO_END),
+    ("Invalid value", 'not a value: text stands in quotes ("like this"), numbers and true and false without'),
+    ("Invalid statement", 'neither a table ("[peers.NAME]") nor a key with its value ("key = ...")'),
+    ("Invalid initial character for a key part", "no key: a key has letters, digits, - and _, or stands in quotes"),
+    ("Invalid date or datetime", "a date that does not exist; text stands in quotes"),
+    ("Invalid hex value", r"behind \u stand four hex digits, behind \U eight; for a backslash write two"),
+    ("Escaped character", r"\u or \U with a number that is no character"),
+    ("Unescaped", r"a backslash that begins nothing known: write two, or use single quotes"),
+    ("Expected '=' after a key", 'behind a key comes "=": key = "value"'),
+    ("Expected newline", "something stands behind the value: one key a line"),
+    ("Expected ']", 'the table\'s header has no end: "]" is missing'),
+    ("Unclosed array", 'a list has no end here: "," or "]" is missing'),
+    ("Unclosed inline table", 'a table in braces has no end here: "," or "}" is missing'),
+    ("Cannot ", _TWICE),
+    ("Duplicate inline table key", _TWICE),
+)
+"""How tomllib's sentences begin, and what an operator is told instead: never the text itself, which may be a secret."""
 
 _BLANK = re.compile(r"(?:[ \t\n]|#[^\n]*)*+")
 _SPACE = re.compile(r"[ \t]*+")
@@ -99,15 +122,9 @@ def _toml_error(path: str, text: str, source: str) -> PolicyError:
     found = _AT.match(text)
     if found is None:
         return _syntax_error(path, "this is not TOML", 1, 1)
-    words = found["text"]
-    if _ILLEGAL.match(words):
-        words = "a character that must not stand here, such as a control character or a line's end inside quotes"
-    elif words == "Invalid value":
-        words = 'not a value: text stands in quotes ("like this"), true and false and numbers without'
-    elif words == "Invalid statement":
-        words = 'neither a table ("[peers.NAME]") nor a key with its value ("key = ...")'
+    words = next((ours for theirs, ours in _WORDS if found["text"].startswith(theirs)), "this is not TOML")
     if found["line"] is not None:
-        return _syntax_error(path, printable(words), int(found["line"]), int(found["column"]))
+        return _syntax_error(path, words, int(found["line"]), int(found["column"]))
     return _syntax_error(path, f"{printable(words)}, at the end of the file", source.count("\n") + 1, 1)
 
 

@@ -42,7 +42,11 @@ def sides_of(rule: RuleEntry, peer: PeerEntry | None) -> Sides:
             remote = (host(peer.address),)
         if rule.local is None and peer.local_address is not None:
             local = (host(peer.local_address),)
-    families = {one.address.version for one in local} & {one.address.version for one in remote}
+    local_families = {one.address.version for one in local}
+    remote_families = {one.address.version for one in remote}
+    if local_families == remote_families:
+        return Sides(local=tuple(local), remote=tuple(remote), left_out=())
+    families = local_families & remote_families
     written = (*(rule.local or ()), *(rule.remote or ()))
     return Sides(
         local=tuple(one for one in local if one.address.version in families),

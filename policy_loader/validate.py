@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from ipc.types import ANY_PORT, Action, Mode
 from policy_loader import shadows
-from policy_loader.errors import Key, Problem, nearest
-from policy_loader.model import PROTECT_ONLY, Draft, PeerEntry, Rule, RuleEntry, Setup
+from policy_loader.errors import Key, Problem, nearest, printable
+from policy_loader.model import PROTECT_ONLY, Draft, PeerEntry, Reference, Rule, RuleEntry, Setup
 from policy_loader.selectors import Selected, Sides, host, sides_of
 from policy_loader.values import PROTOCOLS_WITH_PORTS
 
@@ -50,9 +50,14 @@ def check(draft: Draft) -> Findings:
         sides = sides_of(rule.entry, _peer_of(rule, draft))
         _check_rule(rule, sides, draft, wrong, doubtful)
         selected.append(Selected(rule=rule, sides=sides))
+    for reference in draft.damaged:
+        _check_reference(reference, draft, wrong)
     for shadow in shadows.find(selected):
         earlier = shadow.earlier.entry.name
-        doubtful(shadow.rule.key, f'"{shadow.rule.entry.name}" never matches: rules before it, such as "{earlier}", do')
+        doubtful(
+            shadow.rule.key,
+            f'"{shadow.rule.entry.name}" can never match: rules above it, such as "{earlier}", take all its packets',
+        )
     return Findings(problems=tuple(problems), warnings=tuple(warnings), selected=tuple(selected))
 
 
@@ -92,12 +97,17 @@ def _check_peer(key: Key, peer: PeerEntry, draft: Draft, wrong: Say) -> None:
         wrong((*key, "local_id"), "is missing: write who we are to this peer, or local_address, which then says it")
     elif peer.local_identity() == peer.remote_identity() and peer.local_address != peer.address:
         wrong((*key, "remote_id"), "is our own identity too: each side needs one of its own")
-    _check_proposals((*key, "proposals"), peer.proposals, draft, wrong)
+    _check_reference(Reference(key=key, peer=None, proposals=peer.proposals), draft, wrong)
 
 
-def _check_proposals(key: Key, name: str, draft: Draft, wrong: Say) -> None:
-    if name not in draft.named_proposals:
-        wrong(key, f"there is no [proposals.{name}]; {nearest(name, sorted(draft.named_proposals))}")
+def _check_reference(reference: Reference, draft: Draft, wrong: Say) -> None:
+    peer, proposals = reference.peer, reference.proposals
+    if peer is not None and peer not in draft.named_peers:
+        text = f"there is no [peers.{printable(peer)}]; {nearest(peer, sorted(draft.named_peers))}"
+        wrong((*reference.key, "peer"), text)
+    if proposals is not None and proposals not in draft.named_proposals:
+        text = f"there is no [proposals.{printable(proposals)}]; {nearest(proposals, sorted(draft.named_proposals))}"
+        wrong((*reference.key, "proposals"), text)
 
 
 def _check_names(rules: Iterable[Rule], wrong: Say) -> None:
@@ -135,10 +145,7 @@ def _check_protect(rule: Rule, sides: Sides, draft: Draft, wrong: Say) -> None:
     entry, key = rule.entry, rule.key
     if entry.peer is None:
         wrong((*key, "peer"), "is missing: a protect rule names the peer that its tunnel leads to")
-    elif entry.peer not in draft.named_peers:
-        wrong((*key, "peer"), f"there is no [peers.{entry.peer}]; {nearest(entry.peer, sorted(draft.named_peers))}")
-    if entry.proposals is not None:
-        _check_proposals((*key, "proposals"), entry.proposals, draft, wrong)
+    _check_reference(Reference(key=key, peer=entry.peer, proposals=entry.proposals), draft, wrong)
     life_s = entry.life_s()
     if life_s and entry.rekey >= life_s:
         wrong((*key, "life"), f"must be longer than rekey ({entry.rekey:g} s), or the SA ends before it is replaced")

@@ -168,7 +168,9 @@ def parse_protocol(value: Any) -> int:
     if not isinstance(value, str):
         raise ValueError('write a protocol\'s name ("tcp") or number (6)')
     if value not in PROTOCOLS:
-        raise ValueError(f'"{printable(value, 40)}" is no protocol; {nearest(value, PROTOCOLS)}; or write its number')
+        raise ValueError(
+            f'"{printable(value, 40)}" is no protocol\'s name (numbers are good too); {nearest(value, PROTOCOLS)}'
+        )
     return PROTOCOLS[value]
 
 
