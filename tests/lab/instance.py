@@ -93,8 +93,12 @@ class Instance:
         return self.ctl("stop")
 
     def status(self) -> Any:
-        """The status, as parsed JSON."""
-        return json.loads(self.ctl("status", "--json"))
+        """The status, as parsed JSON; LabError where there is none."""
+        output = self.ctl("status", "--json", check=False)
+        try:
+            return json.loads(output)
+        except ValueError as error:
+            raise LabError(f"{self.namespace}: no status: {output}") from error
 
     def tunnels(self) -> list[Tunnel]:
         """Its IKE SAs, as status shows them."""
