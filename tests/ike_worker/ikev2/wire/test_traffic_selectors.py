@@ -50,7 +50,8 @@ def test_it_parses_what_the_rfc_draws() -> None:
 
 
 def test_initiator_and_responder_are_not_the_same() -> None:
-    assert BOTH_FAMILIES not in [TrafficSelectorsResponder(selectors=BOTH_FAMILIES.selectors)]
+    responder: object = TrafficSelectorsResponder(selectors=BOTH_FAMILIES.selectors)
+    assert responder != BOTH_FAMILIES
     assert (TrafficSelectorsInitiator.TYPE, TrafficSelectorsResponder.TYPE) == (44, 45)
 
 
