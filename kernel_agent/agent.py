@@ -1,0 +1,413 @@
+"""The kernel agent: the only role that writes to the kernel's tables, and only what the guard lets pass.
+
+It hears the loader (policies), the worker (SAs) and the supervisor, and answers each request in order. What it knows
+can be had again: a new agent asks the loader for the policy and the worker for the SAs, and the kernel goes on alone
+in between (SIGKILL leaves everything enforced).
+"""
+
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ipc import messages as m
+from ipc.channel import Handler
+from ipc.messages import KernelRule, Sa, SaName
+from ipc.types import Action, Direction
+from kernel_agent import guard
+from kernel_agent.data_path import DataPath, DataPathError, Listener, SecurityPolicy, missing_interfaces
+from kernel_agent.policy_batch import PolicyBatch
+from kernel_agent.reconcile import unnamed_sas
+
+log = logging.getLogger(__name__)
+
+ACQUIRE_KEPT_S = 30.0
+"""As long as the kernel keeps its larval SA, and the packet with it."""
+MAX_KEPT_ACQUIRES = 1024
+PREDECESSOR_SPIS_S = 60.0
+"""So long after a start, handshakes may still use SPIs that an agent before us gave out."""
+MAX_SPIS_PER_REQUEST = 1024
+MAX_ALLOCATED_SPIS = 65536
+MAX_WAITING_REQUESTS = 4096
+
+Say = Callable[[object], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speech:
+    """How the agent speaks on each link: False where nobody is there."""
+
+    supervisor: Say
+    loader: Say
+    worker: Say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """All that the agent does not decide itself: clock (monotonic seconds), randomness, the machine."""
+
+    now: Callable[[], float]
+    random_bytes: Callable[[int], bytes]
+    interfaces: Callable[[], tuple[str, ...]]
+    make_data_path: Callable[[m.UseDataPath], DataPath]
+    """DataPathError if it can't work here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KeptAcquire:
+    acquire: m.Acquire
+    until: float
+
+
+class SaTable:
+    """Which SAs there are, and which SPIs were given out."""
+
+    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+        self._random_bytes = random_bytes
+        self.rules: dict[SaName, int] = {}
+        """The rule of each SA."""
+        self.per_rule: dict[int, int] = {}
+        self.allocated: dict[int, None] = {}
+        """Oldest first: SPIs that are never used make way."""
+
+    def add(self, name: SaName, rule_id: int) -> None:
+        """An SA exists, or is about to."""
+        if name not in self.rules:
+            self.rules[name] = rule_id
+            self.per_rule[rule_id] = self.per_rule.get(rule_id, 0) + 1
+        self.allocated.pop(name.spi, None)
+
+    def remove(self, name: SaName) -> None:
+        """It does not."""
+        rule_id = self.rules.pop(name, None)
+        if rule_id is not None:
+            self.per_rule[rule_id] -= 1
+            if not self.per_rule[rule_id]:
+                del self.per_rule[rule_id]
+
+    def allocate(self, count: int) -> tuple[int, ...]:
+        """Random SPIs that no SA has and nobody else was given: a secret that only the peer learns."""
+        used = {name.spi for name in self.rules}
+        spis: list[int] = []
+        while len(spis) < count:
+            spi = int.from_bytes(self._random_bytes(4), "big")
+            if spi >= guard.FIRST_SPI and spi not in used and spi not in self.allocated:
+                self.allocated[spi] = None
+                spis.append(spi)
+        for oldest in list(itertools.islice(self.allocated, max(0, len(self.allocated) - MAX_ALLOCATED_SPIS))):
+            del self.allocated[oldest]
+        return tuple(spis)
+
+
+class Agent:
+    """The agent, between its links and its data path."""
+
+    def __init__(self, speech: Speech, surroundings: Surroundings) -> None:
+        self._speech = speech
+        self._surroundings = surroundings
+        self._data_path: DataPath | None = None
+        self._use: m.UseDataPath | None = None
+        self._batch: PolicyBatch | None = None
+        self._policy: SecurityPolicy | None = None
+        self._rules: dict[int, KernelRule] = {}
+        self._sas = SaTable(surroundings.random_bytes)
+        self._acquires: dict[int, _KeptAcquire] = {}
+        self._named: set[SaName] = set()
+        self._synchronised = False
+        self._waiting: list[m.AddSa] = []
+        self._started_at = surroundings.now()
+
+    # ------------------------------------------------------------- tables of handlers: the access lists
+
+    def supervisor_handlers(self) -> Mapping[type, Handler]:
+        """For the link to the supervisor."""
+        return {m.UseDataPath: lambda message, _peer: self.on_use_data_path(message)}
+
+    def loader_handlers(self) -> Mapping[type, Handler]:
+        """For the link to the policy loader."""
+        return {
+            m.BeginPolicy: lambda message, _peer: self.on_begin_policy(message),
+            m.AddPolicy: lambda message, _peer: self.on_add_policy(message),
+            m.CommitPolicy: lambda message, _peer: self.on_commit_policy(message),
+        }
+
+    def worker_handlers(self) -> Mapping[type, Handler]:
+        """For the link to the worker."""
+        return {
+            m.SyncSa: lambda message, _peer: self.on_sync_sa(message),
+            m.AllocateSpi: lambda message, _peer: self.on_allocate_spi(message),
+            m.AddSa: lambda message, _peer: self.on_add_sa(message),
+            m.DeleteSa: lambda message, _peer: self.on_delete_sa(message),
+            m.QuerySa: lambda message, _peer: self.on_query_sa(message),
+        }
+
+    # ------------------------------------------------------------- supervisor
+
+    def on_use_data_path(self, message: m.UseDataPath) -> None:
+        """Takes the data path into use; what is installed already goes on."""
+        if self._data_path is not None and message == self._use:
+            self._speech.supervisor(m.DataPathReady(kind=message.kind))
+            return
+        try:
+            data_path = self._surroundings.make_data_path(message)
+            data_path.start(Listener(on_acquire=self.acquired, on_expire=self.expired, on_peer_moved=self.peer_moved))
+        except (DataPathError, OSError) as error:
+            self._speech.supervisor(m.DataPathFailed(reason=str(error)))
+            return
+        if self._data_path is not None:
+            self._data_path.leave()
+        self._data_path, self._use = data_path, message
+        self._sas = SaTable(self._surroundings.random_bytes)
+        for installed in data_path.installed_sas():
+            self._sas.add(installed.name, installed.rule_id)
+        log.info("data path: %s, %d SAs are installed", message.kind.name.lower(), len(self._sas.rules))
+        self._speech.supervisor(m.DataPathReady(kind=message.kind))
+        self.on_loader_connected()
+        self.on_worker_connected()
+
+    # ------------------------------------------------------------- policy
+
+    def on_loader_connected(self) -> None:
+        """A loader is there: it may have a policy."""
+        self._batch = None
+        if self._data_path is not None:
+            self._speech.loader(m.NeedPolicy())
+
+    def on_begin_policy(self, message: m.BeginPolicy) -> None:
+        """A new batch takes the place of one that was not committed."""
+        self._batch = PolicyBatch(message)
+
+    def on_add_policy(self, message: m.AddPolicy) -> None:
+        """Some rules; a refused one ends the batch."""
+        if self._batch is None:
+            return
+        try:
+            self._batch.add(message)
+        except guard.Refused as error:
+            self._refuse_policy(message.generation, str(error))
+
+    def on_commit_policy(self, message: m.CommitPolicy) -> None:
+        """Enforces the batch, or says why not; a batch that was refused has been answered already."""
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return
+        try:
+            policy = batch.commit(message)
+            self._install(policy)
+        except (guard.Refused, DataPathError) as error:
+            self._refuse_policy(message.generation, str(error))
+            return
+        log.info("policy %d is enforced: %d rules", policy.generation, len(policy.rules))
+        self._speech.loader(m.PolicyInstalled(generation=policy.generation))
+        self._synchronise_waiting()
+
+    def _install(self, policy: SecurityPolicy) -> None:
+        if self._data_path is None:
+            raise DataPathError("the agent has no data path yet")
+        missing = missing_interfaces(policy.interfaces, self._surroundings.interfaces())
+        if missing:
+            raise DataPathError(missing)
+        self._data_path.install_policy(policy)
+        self._policy = policy
+        self._rules = {rule.rule_id: rule for rule in policy.rules}
+        self._delete_orphans(self._data_path)
+
+    def _delete_orphans(self, data_path: DataPath) -> None:
+        """SAs whose rule is gone or changed: what they carry is not wanted any more, whether the worker lives or not."""
+        orphans = tuple(name for name, rule_id in self._sas.rules.items() if not self._protects(rule_id))
+        for name in orphans:
+            self._sas.remove(name)
+        if orphans:
+            log.info("%d SAs of rules that are gone are removed", len(orphans))
+            data_path.delete_sas(orphans, _log_failure)
+
+    def _protects(self, rule_id: int) -> bool:
+        rule = self._rules.get(rule_id)
+        return rule is not None and rule.action is Action.PROTECT
+
+    def _refuse_policy(self, generation: int, reason: str) -> None:
+        self._batch = None
+        log.error("policy %d is not enforced: %s", generation, reason)
+        self._speech.loader(m.PolicyNotInstalled(generation=generation, reason=reason))
+
+    # ------------------------------------------------------------- SAs
+
+    def on_worker_connected(self) -> None:
+        """A worker is there: it says which SAs should exist, and hears which packets wait."""
+        self._named.clear()
+        if self._data_path is None or self._policy is None:
+            return
+        self._speech.worker(m.NeedSas())
+        self._forget_old_acquires()
+        for kept in self._acquires.values():
+            self._speech.worker(kept.acquire)
+
+    def _synchronise_waiting(self) -> None:
+        """The guard needs a policy before it can judge SAs: the first one makes the agent ask."""
+        if not self._synchronised:
+            self.on_worker_connected()
+
+    def on_sync_sa(self, message: m.SyncSa) -> None:
+        """Adds what is missing, if the guard lets it; with the last message removes what was not named."""
+        data_path = self._data_path
+        if data_path is None or self._policy is None:
+            return
+        good: list[Sa] = []
+        for sa in message.sas:
+            name = _name(sa)
+            try:
+                guard.check_sa(sa, self._rules)
+            except guard.Refused as error:
+                log.warning("SA %08x does not go on: %s", sa.spi, error)
+                continue
+            self._named.add(name)
+            self._sas.add(name, sa.rule_id)
+            good.append(sa)
+        for sa in good:
+            data_path.restore_sas((sa,), self._restored(_name(sa)))
+        if message.last:
+            self._end_synchronisation(data_path)
+
+    def _restored(self, name: SaName) -> Callable[[str], None]:
+        def done(reason: str) -> None:
+            if reason:
+                log.warning("SA %08x is lost: %s", name.spi, reason)
+                self._sas.remove(name)
+                self._speech.worker(m.Expire(sa=name, hard=True))
+
+        return done
+
+    def _end_synchronisation(self, data_path: DataPath) -> None:
+        unnamed = unnamed_sas(self._named, data_path.installed_sas())
+        if unnamed:
+            log.info("%d SAs that the worker does not know are removed", len(unnamed))
+            data_path.delete_sas(unnamed, _log_failure)
+        for name in [name for name in self._sas.rules if name not in self._named]:
+            self._sas.remove(name)
+        self._named.clear()
+        self._synchronised = True
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            self.on_add_sa(request)
+
+    def on_allocate_spi(self, message: m.AllocateSpi) -> None:
+        """Random numbers of our choice: a worker can't take those of another SA."""
+        count = min(message.count, MAX_SPIS_PER_REQUEST)
+        self._speech.worker(m.SpiAllocated(request_id=message.request_id, spis=self._sas.allocate(count)))
+
+    def on_add_sa(self, message: m.AddSa) -> None:
+        """Guard, data path, answer. Waits until it is known which SAs there are."""
+        if self._data_path is None or not self._synchronised:
+            self._wait(message)
+            return
+        young = self._surroundings.now() - self._started_at < PREDECESSOR_SPIS_S
+        installed = guard.Installed(
+            names=self._sas.rules.keys(),
+            per_rule=self._sas.per_rule,
+            allocated=None if young else self._sas.allocated.keys(),
+        )
+        try:
+            guard.check_new_sas(message.sas, self._rules, installed)
+        except guard.Refused as error:
+            log.warning("an SA is refused: %s", error)
+            self._speech.worker(m.SaRefused(request_id=message.request_id, reason=str(error)))
+            return
+        for sa in message.sas:
+            self._sas.add(_name(sa), sa.rule_id)
+        self._data_path.add_sas(message.sas, lambda reason: self._added(message, reason))
+
+    def _wait(self, message: m.AddSa) -> None:
+        if len(self._waiting) < MAX_WAITING_REQUESTS:
+            self._waiting.append(message)
+            return
+        self._speech.worker(m.SaRefused(request_id=message.request_id, reason="too many requests wait for the policy"))
+
+    def _added(self, message: m.AddSa, reason: str) -> None:
+        if reason:
+            for sa in message.sas:
+                self._sas.remove(_name(sa))
+            log.warning("an SA is not installed: %s", reason)
+            self._speech.worker(m.SaRefused(request_id=message.request_id, reason=reason))
+            return
+        for sa in message.sas:
+            direction = "in" if sa.direction is Direction.IN else "out"
+            log.info("SA %08x %s installed for rule %s", sa.spi, direction, self._label(sa.rule_id))
+            self._acquires.pop(sa.acquire_id, None)
+        self._speech.worker(m.SaAdded(request_id=message.request_id))
+
+    def on_delete_sa(self, message: m.DeleteSa) -> None:
+        """Deletes those that are ours; what is not there is deleted already."""
+        names = tuple(name for name in message.sas if name in self._sas.rules)
+        for name in names:
+            self._sas.remove(name)
+        if self._data_path is None or not names:
+            self._deleted(message, "")
+            return
+        self._data_path.delete_sas(names, lambda reason: self._deleted(message, reason))
+
+    def _deleted(self, message: m.DeleteSa, reason: str) -> None:
+        if reason:
+            self._speech.worker(m.SaRefused(request_id=message.request_id, reason=reason))
+        else:
+            self._speech.worker(m.SaDeleted(request_id=message.request_id))
+
+    def on_query_sa(self, message: m.QuerySa) -> None:
+        """Usage of those that are ours."""
+
+        def answer(usage: tuple[m.Usage, ...]) -> None:
+            self._speech.worker(m.SaUsage(request_id=message.request_id, usage=usage))
+
+        names = tuple(name for name in message.sas if name in self._sas.rules)
+        if self._data_path is None or not names:
+            answer(())
+        else:
+            self._data_path.query_sas(names, answer)
+
+    # ------------------------------------------------------------- what the data path says
+
+    def acquired(self, acquire: m.Acquire) -> None:
+        """A packet waits: the worker hears of it, a later one again until an SA answers it."""
+        if acquire.rule_id not in self._rules:
+            return
+        self._forget_old_acquires()
+        if len(self._acquires) < MAX_KEPT_ACQUIRES:
+            until = self._surroundings.now() + ACQUIRE_KEPT_S
+            self._acquires[acquire.acquire_id] = _KeptAcquire(acquire=acquire, until=until)
+        log.info(
+            "a packet from %s to %s wants rule %s",
+            acquire.packet_local,
+            acquire.packet_remote,
+            self._label(acquire.rule_id),
+        )
+        self._speech.worker(acquire)
+
+    def expired(self, expire: m.Expire) -> None:
+        """A lifetime is over."""
+        if expire.sa not in self._sas.rules:
+            return
+        if expire.hard:
+            self._sas.remove(expire.sa)
+        self._speech.worker(expire)
+
+    def peer_moved(self, moved: m.PeerMoved) -> None:
+        """The peer's address or port changed behind a NAT."""
+        if moved.sa in self._sas.rules:
+            self._speech.worker(moved)
+
+    def _forget_old_acquires(self) -> None:
+        now = self._surroundings.now()
+        for acquire_id in [one for one, kept in self._acquires.items() if kept.until < now]:
+            del self._acquires[acquire_id]
+
+    def _label(self, rule_id: int) -> str:
+        rule = self._rules.get(rule_id)
+        return rule.name if rule is not None else str(rule_id)
+
+
+def _name(sa: Sa) -> SaName:
+    return SaName(spi=sa.spi, destination=sa.destination)
+
+
+def _log_failure(reason: str) -> None:
+    if reason:
+        log.error("%s", reason)

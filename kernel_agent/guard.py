@@ -1,0 +1,186 @@
+"""Says no: what the agent refuses to put into the kernel. Pure; it believes neither worker nor loader.
+
+Every check raises Refused with one sentence. An SA passes only if a rule of the policy in force asks for just such an
+SA (RFC 4301 section 4.4.3: the PAD and SPD, not the key exchange, decide what may be protected how).
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from ipc.algorithms import (
+    INTEGRITY_KEY_BYTES,
+    EsnId,
+    EspProposal,
+    IntegrityId,
+    cipher_name,
+    cipher_sizes,
+    esp_suite_name,
+)
+from ipc.messages import KernelRule, Sa, SaName
+from ipc.types import ANY_PORT, Action, Direction, IpAddress, Mode, PortRange, Prefix, TrafficSelector
+
+MAX_RULE_ID = (1 << 20) - 1
+MAX_POSITION = (1 << 20) - 1
+FIRST_SPI = 256
+"""Smaller ones are reserved (RFC 4303 section 2.1)."""
+LAST_SPI = 0xFFFF_FFFF
+MAX_SAS_PER_RULE = 1024
+MAX_REPLAY_WINDOW_PACKETS = 1024
+MAX_PORT = 65535
+
+
+class Refused(Exception):
+    """What was asked is not allowed; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """What the guard must know of the SAs there are."""
+
+    names: Collection[SaName]
+    per_rule: Mapping[int, int]
+    """How many SAs each rule has."""
+    allocated: Collection[int] | None
+    """Inbound SPIs that were given out and are not used yet; None while those of an agent before us may come."""
+
+
+def check_rule(rule: KernelRule) -> None:
+    """Refuses a rule whose numbers the kernel could not hold, or that lacks what its action needs."""
+    label = f"rule {rule.name}"
+    _require(1 <= rule.rule_id <= MAX_RULE_ID, f"{label}: id {rule.rule_id} is out of range")
+    _require(rule.position <= MAX_POSITION, f"{label}: position {rule.position} is out of range")
+    _require(rule.protocol <= 255, f"{label}: protocol {rule.protocol} is out of range")
+    for prefix in (*rule.local, *rule.remote):
+        _require(_is_prefix(prefix), f"{label}: {prefix} is no prefix")
+    for ports in (rule.local_port, rule.remote_port):
+        _require(ports.first <= ports.last <= MAX_PORT, f"{label}: {ports.first}-{ports.last} is no port range")
+    if rule.action is not Action.PROTECT:
+        return
+    _require(bool(rule.esp_proposals), f"{label}: protect without an ESP proposal")
+    if rule.mode is Mode.TUNNEL:
+        _require(rule.peer_address is not None, f"{label}: a tunnel without the peer's address")
+    ends = {address.version for address in (rule.local_address, rule.peer_address) if address is not None}
+    _require(len(ends) < 2, f"{label}: the ends of the tunnel are of two address families")
+
+
+def check_new_sas(sas: tuple[Sa, ...], rules: Mapping[int, KernelRule], installed: Installed) -> None:
+    """Refuses SAs of an AddSa that the policy does not allow, or whose names are taken or not given out by us."""
+    names: set[SaName] = set()
+    counts = dict(installed.per_rule)
+    for sa in sas:
+        check_sa(sa, rules)
+        name = SaName(spi=sa.spi, destination=sa.destination)
+        _require(name not in installed.names and name not in names, f"SPI {sa.spi:08x} is in use already")
+        if sa.direction is Direction.IN:
+            given_out = installed.allocated is None or sa.spi in installed.allocated
+            _require(given_out, f"inbound SPI {sa.spi:08x} was not allocated here")
+        names.add(name)
+        counts[sa.rule_id] = counts.get(sa.rule_id, 0) + 1
+        _require(
+            counts[sa.rule_id] <= MAX_SAS_PER_RULE,
+            f"rule {rules[sa.rule_id].name} has {MAX_SAS_PER_RULE} SAs already",
+        )
+
+
+def check_sa(sa: Sa, rules: Mapping[int, KernelRule]) -> None:
+    """Refuses an SA that no rule in force asks for, or whose numbers the kernel could not hold."""
+    rule = rules.get(sa.rule_id)
+    if rule is None:
+        raise Refused(f"there is no rule {sa.rule_id}")
+    _require(rule.action is Action.PROTECT, f"rule {rule.name} does not protect")
+    _require(sa.direction in (Direction.IN, Direction.OUT), "an SA goes in or out")
+    _require(FIRST_SPI <= sa.spi <= LAST_SPI, f"SPI {sa.spi:x} is out of range")
+    _require(sa.mode is rule.mode, f"rule {rule.name} wants {rule.mode.name.lower()} mode")
+    _check_addresses(sa, rule)
+    _check_algorithms(sa, rule)
+    _check_selectors(sa, rule)
+    _require(
+        sa.replay_window_packets <= MAX_REPLAY_WINDOW_PACKETS,
+        f"a replay window of {sa.replay_window_packets} packets, at most {MAX_REPLAY_WINDOW_PACKETS}",
+    )
+    _require(sa.acquire_id <= LAST_SPI, "the acquire id is out of range")
+    if sa.encapsulation is not None:
+        ports = (sa.encapsulation.source_port, sa.encapsulation.destination_port)
+        _require(all(1 <= port <= MAX_PORT for port in ports), f"UDP ports {ports[0]} and {ports[1]}")
+
+
+def _check_addresses(sa: Sa, rule: KernelRule) -> None:
+    outward = sa.direction is Direction.OUT
+    ours, theirs = (sa.source, sa.destination) if outward else (sa.destination, sa.source)
+    _require(ours.version == theirs.version, "source and destination are of two address families")
+    if rule.peer_address is not None:
+        _require(theirs == rule.peer_address, f"{theirs} is not the peer of rule {rule.name}")
+    if rule.local_address is not None:
+        _require(ours == rule.local_address, f"{ours} is not our end of rule {rule.name}")
+    if rule.mode is Mode.TRANSPORT:
+        # In transport mode the outer addresses are the ones protected, unless a NAT stands between.
+        for address, prefixes in ((ours, rule.local), (theirs, rule.remote)):
+            inside = sa.encapsulation is not None or any(_holds(prefix, address, address) for prefix in prefixes)
+            _require(inside, f"{address} is outside rule {rule.name}")
+
+
+def _check_algorithms(sa: Sa, rule: KernelRule) -> None:
+    try:
+        sizes = cipher_sizes(sa.cipher)
+    except KeyError:
+        raise Refused(f"no cipher {cipher_name(sa.cipher)}") from None
+    name = esp_suite_name(sa.cipher, sa.integrity, sa.esn)
+    wanted_key, wanted_integrity_key = sizes.key + sizes.salt, INTEGRITY_KEY_BYTES[sa.integrity]
+    # RFC 4303 section 3.3.2.1: encryption without integrity is not offered, and a combined mode has its own.
+    _require(sizes.aead == (sa.integrity is IntegrityId.NONE), f"{name} lacks integrity, or has it twice")
+    _require(
+        any(_proposes(proposal, sa, sizes.aead) for proposal in rule.esp_proposals),
+        f"{name} is not among the proposals of rule {rule.name}",
+    )
+    _require(len(sa.encryption_key) == wanted_key, f"{name}: a key of {len(sa.encryption_key)} bytes, not {wanted_key}")
+    _require(
+        len(sa.integrity_key) == wanted_integrity_key,
+        f"{name}: an integrity key of {len(sa.integrity_key)} bytes, not {wanted_integrity_key}",
+    )
+
+
+def _proposes(proposal: EspProposal, sa: Sa, aead: bool) -> bool:
+    allowed_esn = proposal.esn or (EsnId.NO_ESN,)
+    return (
+        sa.cipher in proposal.encryption
+        and (aead or sa.integrity in proposal.integrity)
+        and (EsnId.ESN if sa.esn else EsnId.NO_ESN) in allowed_esn
+    )
+
+
+def _check_selectors(sa: Sa, rule: KernelRule) -> None:
+    _require(bool(sa.local and sa.remote), "an SA without traffic selectors")
+    for selector in sa.local:
+        _check_selector(selector, rule.local, rule.local_port, rule)
+    for selector in sa.remote:
+        _check_selector(selector, rule.remote, rule.remote_port, rule)
+
+
+def _check_selector(selector: TrafficSelector, prefixes: Iterable[Prefix], ports: PortRange, rule: KernelRule) -> None:
+    inside = (
+        selector.start_address.version == selector.end_address.version
+        and int(selector.start_address) <= int(selector.end_address)
+        and any(_holds(prefix, selector.start_address, selector.end_address) for prefix in prefixes)
+        and selector.protocol <= 255
+        and rule.protocol in (0, selector.protocol)
+        and selector.start_port <= selector.end_port <= MAX_PORT
+        and (ports == ANY_PORT or (ports.first <= selector.start_port and selector.end_port <= ports.last))
+    )
+    _require(inside, f"traffic selector {selector} is outside rule {rule.name}")
+
+
+def _holds(prefix: Prefix, first: IpAddress, last: IpAddress) -> bool:
+    if prefix.address.version != first.version:
+        return False
+    drop = prefix.address.max_prefixlen - prefix.length
+    return int(first) >> drop == int(last) >> drop == int(prefix.address) >> drop
+
+
+def _is_prefix(prefix: Prefix) -> bool:
+    bits = prefix.address.max_prefixlen
+    return prefix.length <= bits and int(prefix.address) & ((1 << (bits - prefix.length)) - 1) == 0
+
+
+def _require(condition: bool, reason: str) -> None:
+    if not condition:
+        raise Refused(reason)

@@ -1,0 +1,207 @@
+"""Netlink sockets: one that asks and waits for every answer, and one that only listens.
+
+Requests go many to a send, and each is acknowledged: a refusal comes back as NetlinkError with the kernel's own text
+(extended ACK). All waits are bounded. Requests and events never share a socket, so an answer can't hide an event.
+"""
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from kernel_agent.xfrm import constants as c
+from kernel_agent.xfrm.structs import NLMSG_HEADER, unpack_attributes
+
+MESSAGES_PER_SEND = 200
+ANSWER_TIMEOUT_S = 10.0
+RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
+_SO_RCVBUFFORCE = 33
+_DUMP_ATTEMPTS = 5
+
+
+class NetlinkError(OSError):
+    """The kernel refused a request; `strerror` holds its extended text too, if it gave one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One message to the kernel, without its header. `flags` beyond NLM_F_REQUEST and NLM_F_ACK."""
+
+    kind: int
+    body: bytes
+    flags: int = 0
+    acknowledged: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One message from the kernel, without its header."""
+
+    kind: int
+    body: bytes
+
+
+class RequestSocket:
+    """Asks the kernel, and returns when it has answered.
+
+    `writes` counts the requests that may change something (all but dumps and single questions).
+    """
+
+    def __init__(self, protocol: int) -> None:
+        self.writes = 0
+        self._sequence = 0
+        self._socket = _open(protocol, groups=0)
+        self._socket.settimeout(ANSWER_TIMEOUT_S)
+
+    def transact(self, requests: Sequence[Request]) -> list[NetlinkError | None]:
+        """Sends `requests` in order and returns what the kernel said to each: None where it agreed.
+
+        A request after a refused one is carried out all the same. OSError if the kernel does not answer.
+        """
+        results: list[NetlinkError | None] = []
+        for start in range(0, len(requests), MESSAGES_PER_SEND):
+            results += self._transact_batch(requests[start : start + MESSAGES_PER_SEND])
+        return results
+
+    def execute(self, requests: Sequence[Request]) -> None:
+        """As `transact`; raises the first NetlinkError."""
+        for error in self.transact(requests):
+            if error is not None:
+                raise error
+
+    def dump(self, kind: int, body: bytes) -> list[Answer]:
+        """Everything the kernel lists for this question, read again where it changed meanwhile."""
+        for _ in range(_DUMP_ATTEMPTS):
+            answers = self._dump_once(kind, body)
+            if answers is not None:
+                return answers
+        raise NetlinkError(errno.EINTR, "the kernel's tables change faster than they can be read")
+
+    def ask(self, kind: int, body: bytes, flags: int = 0) -> bytes:
+        """The one answer to a question; NetlinkError if it is a refusal."""
+        self._send([Request(kind, body, flags, acknowledged=False)])
+        for header in self._receive():
+            if header.sequence == self._sequence:
+                if header.kind == c.NLMSG_ERROR:
+                    raise _error_of(header) or NetlinkError(errno.EPROTO, "acknowledged without an answer")
+                return header.body
+        raise NetlinkError(errno.ETIMEDOUT, "the kernel did not answer")
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._socket.close()
+
+    def _transact_batch(self, requests: Sequence[Request]) -> list[NetlinkError | None]:
+        self.writes += len(requests)
+        first = self._send(requests)
+        awaited = {first + offset for offset, request in enumerate(requests) if request.acknowledged}
+        results: list[NetlinkError | None] = [None] * len(requests)
+        while awaited:
+            for header in self._receive():
+                if header.kind == c.NLMSG_ERROR and first <= header.sequence < first + len(requests):
+                    results[header.sequence - first] = _error_of(header)
+                    awaited.discard(header.sequence)
+        return results
+
+    def _send(self, requests: Iterable[Request]) -> int:
+        """Sends all in one datagram; returns the sequence number of the first."""
+        first = self._sequence + 1
+        parts: list[bytes] = []
+        for request in requests:
+            self._sequence += 1
+            flags = c.NLM_F_REQUEST | request.flags | (c.NLM_F_ACK if request.acknowledged else 0)
+            body = request.body
+            parts.append(NLMSG_HEADER.pack(16 + len(body), request.kind, flags, self._sequence, 0))
+            parts.append(body + bytes(-len(body) % 4))
+        self._socket.send(b"".join(parts))
+        return first
+
+    def _dump_once(self, kind: int, body: bytes) -> list[Answer] | None:
+        self._send([Request(kind, body, c.NLM_F_DUMP, acknowledged=False)])
+        answers: list[Answer] = []
+        whole = True
+        while True:
+            for header in self._receive():
+                if header.sequence != self._sequence:
+                    continue
+                whole = whole and not header.flags & c.NLM_F_DUMP_INTR
+                if header.kind == c.NLMSG_DONE:
+                    return answers if whole else None
+                if header.kind == c.NLMSG_ERROR:
+                    raise _error_of(header) or NetlinkError(errno.EPROTO, "a dump was acknowledged, not given")
+                answers.append(Answer(header.kind, header.body))
+
+    def _receive(self) -> Iterator["_Received"]:
+        return _split(self._socket.recv(1 << 20))
+
+
+class MonitorSocket:
+    """Listens to multicast groups of one netlink protocol, without ever waiting."""
+
+    def __init__(self, protocol: int, groups: Iterable[int]) -> None:
+        self._socket = _open(protocol, groups=sum(1 << (group - 1) for group in groups))
+        self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return self._socket.fileno()
+
+    def receive(self) -> list[Answer]:
+        """What has come; empty if nothing has. OSError(ENOBUFS) once after the kernel had to drop events."""
+        try:
+            data = self._socket.recv(1 << 20)
+        except BlockingIOError:
+            return []
+        return [Answer(header.kind, header.body) for header in _split(data)]
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._socket.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    kind: int
+    flags: int
+    sequence: int
+    body: bytes
+
+
+def _open(protocol: int, groups: int) -> socket.socket:
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
+        opened.setsockopt(c.SOL_NETLINK, c.NETLINK_CAP_ACK, 1)
+        opened.setsockopt(c.SOL_NETLINK, c.NETLINK_EXT_ACK, 1)
+        opened.bind((0, groups))
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _split(data: bytes) -> Iterator[_Received]:
+    offset = 0
+    while offset + 16 <= len(data):
+        length, kind, flags, sequence, _ = NLMSG_HEADER.unpack_from(data, offset)
+        if length < 16 or offset + length > len(data):
+            raise NetlinkError(errno.EPROTO, f"a message of {length} bytes in {len(data) - offset}")
+        yield _Received(kind, flags, sequence, data[offset + 16 : offset + length])
+        offset += (length + 3) & ~3
+
+
+def _error_of(received: _Received) -> NetlinkError | None:
+    """struct nlmsgerr { int error; struct nlmsghdr msg; } and, after the request or its header, the text."""
+    number = -int.from_bytes(received.body[:4], sys.byteorder, signed=True)
+    if number == 0:
+        return None
+    text = os.strerror(number)
+    if received.flags & c.NLM_F_ACK_TLVS:
+        request_bytes = int.from_bytes(received.body[4:8], sys.byteorder)
+        offset = 20 if received.flags & c.NLM_F_CAPPED else 4 + ((request_bytes + 3) & ~3)
+        for attribute in unpack_attributes(received.body, offset):
+            if attribute.kind == c.NLMSGERR_ATTR_MSG:
+                text += ": " + attribute.value.rstrip(b"\0").decode("ascii", "replace")
+    return NetlinkError(number, text)

@@ -1,0 +1,161 @@
+"""Rules of the SPD as XFRM policies, for both data paths. Pure.
+
+Rule order becomes priority: each position has PRIORITIES_PER_RULE numbers, the lower ones win.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ipc.messages import KernelRule
+from ipc.ownership import INNER_MARK
+from ipc.types import ANY_PORT, Action, Direction, IpAddress, Mode, Prefix
+from kernel_agent.xfrm import structs
+from kernel_agent.xfrm.constants import PolicyAction
+from kernel_agent.xfrm.messages import ICMP_PROTOCOLS, Policy, icmp_masks, port_masks, reqid_of
+from kernel_agent.xfrm.structs import MaskedPort, Selector
+
+PRIORITIES_PER_RULE = 16
+_ALLOW, _BLOCK = 4, 8
+INNER = structs.pack_mark(INNER_MARK, INNER_MARK)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """What one policy can say of a rule: a pair of prefixes and of masked ports, as packets that leave have them."""
+
+    local: Prefix
+    remote: Prefix
+    protocol: int
+    source_port: MaskedPort
+    destination_port: MaskedPort
+
+
+def flows_of(rule: KernelRule) -> Iterator[Flow]:
+    """Every flow of a rule: prefix pairs of one family, times the pairs of (port, mask)."""
+    ports = list(_port_pairs(rule))
+    for local in rule.local:
+        for remote in rule.remote:
+            if local.address.version != remote.address.version:
+                continue
+            for pair in ports:
+                yield Flow(
+                    local=local,
+                    remote=remote,
+                    protocol=rule.protocol,
+                    source_port=pair.source,
+                    destination_port=pair.destination,
+                )
+
+
+def selector_of(flow: Flow, direction: Direction, ifindex: int = 0) -> bytes:
+    """The packed selector of a flow: turned round for packets that come in or are forwarded in."""
+    outward = direction is Direction.OUT
+    # ICMP type and code stand in the same places whichever way the packet goes.
+    keep_ports = outward or flow.protocol in ICMP_PROTOCOLS
+    return structs.pack_selector(
+        Selector(
+            source=flow.local if outward else flow.remote,
+            destination=flow.remote if outward else flow.local,
+            protocol=flow.protocol,
+            source_port=flow.source_port if keep_ports else flow.destination_port,
+            destination_port=flow.destination_port if keep_ports else flow.source_port,
+            ifindex=ifindex,
+        )
+    )
+
+
+def kernel_policies(rules: Iterable[KernelRule]) -> dict[bytes, Policy]:
+    """The policies of the kernel's ESP by their keys: out, in and forward for each flow, with templates for PROTECT."""
+    return _by_key(policy for rule in rules for flow in flows_of(rule) for policy in _plain(rule, flow))
+
+
+def userspace_policies(rules: Iterable[KernelRule], tun_ifindex: int) -> dict[bytes, Policy]:
+    """The policies around the TUN device: protected traffic passes only through it, in clear it is blocked.
+
+    Bypass and discard as with the kernel's ESP.
+    """
+    return _by_key(
+        policy
+        for rule in rules
+        for flow in flows_of(rule)
+        for policy in (_around_tun(rule, flow, tun_ifindex) if rule.action is Action.PROTECT else _plain(rule, flow))
+    )
+
+
+def _by_key(policies: Iterable[Policy]) -> dict[bytes, Policy]:
+    """The first of each key: a later one could never match."""
+    result: dict[bytes, Policy] = {}
+    for policy in policies:
+        result.setdefault(policy.key, policy)
+    return result
+
+
+def _priority(rule: KernelRule, offset: int) -> int:
+    return (rule.position + 1) * PRIORITIES_PER_RULE + offset
+
+
+def _plain(rule: KernelRule, flow: Flow) -> Iterator[Policy]:
+    for direction in (Direction.OUT, Direction.IN, Direction.FORWARD):
+        yield Policy(
+            direction=direction,
+            selector=selector_of(flow, direction),
+            mark=structs.NO_MARK,
+            priority=_priority(rule, _ALLOW),
+            action=PolicyAction.BLOCK if rule.action is Action.DISCARD else PolicyAction.ALLOW,
+            template=_template(rule, flow, direction) if rule.action is Action.PROTECT else b"",
+        )
+
+
+def _around_tun(rule: KernelRule, flow: Flow, tun_ifindex: int) -> Iterator[Policy]:
+    for direction in (Direction.OUT, Direction.IN, Direction.FORWARD):
+        outward = direction is Direction.OUT
+        yield Policy(
+            direction=direction,
+            selector=selector_of(flow, direction, tun_ifindex if outward else 0),
+            mark=structs.NO_MARK if outward else INNER,
+            priority=_priority(rule, _ALLOW),
+            action=PolicyAction.ALLOW,
+            template=b"",
+        )
+        yield Policy(
+            direction=direction,
+            selector=selector_of(flow, direction),
+            mark=structs.NO_MARK,
+            priority=_priority(rule, _BLOCK),
+            action=PolicyAction.BLOCK,
+            template=b"",
+        )
+
+
+def _template(rule: KernelRule, flow: Flow, direction: Direction) -> bytes:
+    ours: IpAddress | None = rule.local_address
+    theirs: IpAddress | None = rule.peer_address
+    if rule.mode is Mode.TRANSPORT:
+        ours = theirs = None
+    outward = direction is Direction.OUT
+    return structs.pack_template(
+        source=ours if outward else theirs,
+        destination=theirs if outward else ours,
+        family=structs.family_of(theirs or flow.remote.address),
+        reqid=reqid_of(rule.rule_id),
+        mode=rule.mode,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PortPair:
+    source: MaskedPort
+    destination: MaskedPort
+
+
+def _port_pairs(rule: KernelRule) -> Iterator[_PortPair]:
+    if rule.protocol in ICMP_PROTOCOLS:
+        # One number for both sides (RFC 7296 section 3.13.1): the side that says something says it.
+        said = rule.local_port if rule.local_port != ANY_PORT else rule.remote_port
+        for masked in port_masks(said):
+            kind, code = icmp_masks(masked)
+            yield _PortPair(source=kind, destination=code)
+        return
+    for source in port_masks(rule.local_port):
+        for destination in port_masks(rule.remote_port):
+            yield _PortPair(source=source, destination=destination)

@@ -1,0 +1,151 @@
+"""Policies in a real kernel, in a namespace of their own. No ESP is needed for any of it."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from ipc.loop import Loop
+from ipc.messages import Acquire
+from ipc.types import Action, PortRange
+from kernel_agent import clean
+from kernel_agent.data_path import DataPathError, Listener
+from kernel_agent.xfrm.constants import NETLINK_XFRM
+from kernel_agent.xfrm.messages import InstalledPolicy
+from kernel_agent.xfrm.netlink import RequestSocket
+from kernel_agent.xfrm.policies import kernel_policies
+from kernel_agent.xfrm.policy_table import PolicyTable
+from kernel_agent.xfrm.xfrm_path import XfrmPath
+from tests.kernel_agent.namespace import CLEAR_PORT, clear_packet_arrives, host_and_peer
+from tests.kernel_agent.values import policy, rule
+from tests.lab.namespaces import Namespace
+
+pytestmark = pytest.mark.root
+
+FOREIGN = (
+    "xfrm", "policy", "add", "src", "10.77.0.0/24", "dst", "10.78.0.0/24", "dir", "out", "priority", "7",
+    "tmpl", "src", "10.9.0.1", "dst", "10.9.0.9", "proto", "esp", "reqid", "77", "mode", "tunnel",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The host under test and its peer; acquires that came stand in the list."""
+
+    namespace: Namespace
+    peer: Namespace
+    loop: Loop
+    path: XfrmPath
+    acquires: list[Acquire]
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    with host_and_peer() as (namespace, peer):
+        loop = Loop()
+        path = namespace.call(lambda: XfrmPath(loop, drop_leftovers=clean.Removed))
+        acquires: list[Acquire] = []
+        listener = Listener(on_acquire=acquires.append, on_expire=lambda _: None, on_peer_moved=lambda _: None)
+        namespace.call(lambda: path.start(listener))
+        yield Host(namespace=namespace, peer=peer, loop=loop, path=path, acquires=acquires)
+        path.leave()
+
+
+def present(host: Host) -> list[InstalledPolicy]:
+    """Our policies, as the kernel lists them."""
+    requests = host.namespace.call(lambda: RequestSocket(NETLINK_XFRM))
+    try:
+        return PolicyTable(requests).present()
+    finally:
+        requests.close()
+
+
+def test_what_is_installed_reads_back_equal(host: Host) -> None:
+    rules = (
+        rule(1, Action.BYPASS, protocol=6, local_port=PortRange(first=22, last=22)),
+        rule(2, Action.DISCARD, protocol=58, local=("fd01::/64",), remote=("fd02::/64",)),
+        rule(3, remote_port=PortRange(first=1000, last=1999), protocol=17),
+        rule(4, local=("10.1.0.0/24", "fd01::/64"), remote=("10.2.0.0/24", "10.3.0.0/16", "fd02::/64")),
+    )
+    host.path.install_policy(policy(*rules))
+    assert {one.policy.key: one.policy for one in present(host)} == kernel_policies(rules)
+
+
+def test_a_second_commit_of_the_same_policy_writes_nothing(host: Host) -> None:
+    rules = [rule(number, remote=(f"10.{number}.0.0/16",)) for number in range(1, 50)]
+    host.path.install_policy(policy(*rules))
+    written = host.path.requests.writes
+    assert written >= 3 * len(rules)
+    host.path.install_policy(policy(*rules, generation=2))
+    assert host.path.requests.writes == written
+
+
+def test_a_reload_touches_only_what_differs_and_keeps_indexes(host: Host) -> None:
+    rules = [rule(number, remote=(f"10.{number}.0.0/16",)) for number in range(1, 50)]
+    host.path.install_policy(policy(*rules))
+    before = {one.policy.key: one.index for one in present(host)}
+    written = host.path.requests.writes
+    host.path.install_policy(policy(*rules[1:], generation=2))
+    assert host.path.requests.writes == written + 3
+    after = {one.policy.key: one.index for one in present(host)}
+    assert len(after) == len(before) - 3
+    assert after.items() <= before.items()
+
+
+def test_foreign_policies_and_states_stay(host: Host) -> None:
+    host.namespace.ip(*FOREIGN)
+    foreign = host.namespace.ip("xfrm", "policy")
+    host.path.install_policy(policy(rule(1)))
+    host.path.install_policy(policy(rule(2, remote=("10.4.0.0/24",)), generation=2))
+    assert "10.4.0.0/24" in host.namespace.ip("xfrm", "policy")
+    removed = host.namespace.call(clean.remove_everything)
+    assert removed.lines() == ["removed 3 policies"]
+    assert host.namespace.ip("xfrm", "policy") == foreign
+    assert host.namespace.call(clean.remove_everything).lines() == []
+
+
+def test_a_foreign_policy_in_the_way_refuses_the_whole_policy_and_changes_nothing(host: Host) -> None:
+    host.path.install_policy(policy(rule(1)))
+    host.namespace.ip(*FOREIGN)
+    before = host.namespace.ip("xfrm", "policy")
+    in_the_way = rule(2, local=("10.77.0.0/24",), remote=("10.78.0.0/24",))
+    with pytest.raises(DataPathError, match="not ours is in the way: out 10.77.0.0/24 to 10.78.0.0/24"):
+        host.path.install_policy(policy(rule(3, remote=("10.5.0.0/24",)), in_the_way, generation=2))
+    assert sorted(host.namespace.ip("xfrm", "policy").splitlines()) == sorted(before.splitlines())
+
+
+def test_a_packet_for_a_protect_rule_makes_an_acquire_and_is_not_sent(host: Host) -> None:
+    host.path.install_policy(policy(rule(5)))
+    sender = host.namespace.udp_socket("10.1.0.1", 4321)
+    assert not clear_packet_arrives(host.namespace, host.peer)
+    sender.close()
+    deadline = time.monotonic() + 5
+    while not host.acquires and time.monotonic() < deadline:
+        host.loop.run_once(0.05)
+    (acquire, *_) = host.acquires
+    assert acquire.rule_id == 5
+    assert acquire.acquire_id > 0
+    assert str(acquire.packet_local.start_address) == "10.1.0.1"
+    assert str(acquire.packet_remote) == f"10.2.0.1 proto 17 port {CLEAR_PORT}-{CLEAR_PORT}"
+
+
+def test_the_first_matching_rule_decides(host: Host) -> None:
+    port = PortRange(first=CLEAR_PORT, last=CLEAR_PORT)
+    bypass = rule(1, Action.BYPASS, protocol=17, remote_port=port)
+    discard = rule(2, Action.DISCARD)
+    host.path.install_policy(policy(bypass, discard))
+    assert clear_packet_arrives(host.namespace, host.peer)
+    swapped = (rule(2, Action.DISCARD, position=0), rule(1, Action.BYPASS, protocol=17, remote_port=port, position=1))
+    host.path.install_policy(policy(*swapped, generation=2))
+    assert not clear_packet_arrives(host.namespace, host.peer)
+
+
+def test_many_policies_are_quick_to_install_and_to_remove(host: Host) -> None:
+    rules = [rule(n + 1, remote=(f"10.{n >> 8}.{n & 255}.0/24",)) for n in range(5000)]
+    started = time.monotonic()
+    host.path.install_policy(policy(*rules))
+    installed_s = time.monotonic() - started
+    assert host.namespace.call(clean.remove_everything).policies == 15000
+    # With the kernel's own hash thresholds, or one send a policy, it is minutes.
+    assert installed_s < 20
