@@ -121,7 +121,7 @@ class Processor:
         """It is whole and in force from now on; PolicyRefused. SAs whose rule is gone are the agent's to delete."""
         self._spd = self._reader.commit(message)
         self._forget_flows()
-        self.drops[Drop.NO_POLICY] += self._waiting.keep_rules(self._spd.rules.keys())
+        self._drop(Drop.NO_POLICY, self._waiting.keep_rules(self._spd.rules.keys()))
         return m.PolicyTaken(generation=message.generation)
 
     # ------------------------------------------------------------- SAs
@@ -165,7 +165,7 @@ class Processor:
     def tick(self) -> None:
         """What time brings: lifetimes, packets that waited too long, a peer's last move. Call it every TICK_S."""
         now = self._clock()
-        self.drops[Drop.WAITED] += self._waiting.expire(now)
+        self._drop(Drop.WAITED, self._waiting.expire(now))
         for association in self._sad.all():
             if now >= association.hard_at:
                 self._expire_hard(association)
@@ -279,7 +279,7 @@ class Processor:
             ]
         else:
             sealed = [_seal_transport(sa, sequence, packet) for sequence, packet in enumerate(packets[:count], first)]
-        self.drops[Drop.WORN] += len(packets) - len(sealed)
+        self._drop(Drop.WORN, len(packets) - len(sealed))
         if sealed:
             sa.count(count, sum(map(len, packets[:count])), self._clock())
             mtu = self._outside.send(lane.route, sealed)
@@ -454,8 +454,9 @@ class Processor:
         self._flows.clear()
         self._lanes.clear()
 
-    def _drop(self, reason: Drop) -> None:
-        self.drops[reason] += 1
+    def _drop(self, reason: Drop, count: int = 1) -> None:
+        if count:
+            self.drops[reason] += count
 
 
 _DUMMY = bytes([ip.NO_NEXT_HEADER])
