@@ -24,9 +24,10 @@ from ipc.algorithms import AES256GCM16, Cipher, IntegrityId
 from ipc.channel import Channel, Gatekeeper
 from ipc.links import AGENT_DATA_PATH, SUPERVISOR_DATA_PATH, socket_path
 from ipc.loop import Loop
+from ipc.ownership import OUTER_MARK, ROUTE_TABLE, RULE_PREFERENCE_FIRST
 from ipc.process import DESCRIPTORS_VARIABLE
 from ipc.roles import MODULES, Role
-from ipc.types import Direction, Unmatched
+from ipc.types import Direction, Mode, Unmatched
 from tests.kernel_agent.userspace import values
 from tests.lab.namespaces import WIRE, End, LabError, Namespace, join
 
@@ -52,6 +53,8 @@ def open_descriptors(namespace: Namespace) -> dict[str, int]:
         for family, name in ((socket.AF_INET, "v4"), (socket.AF_INET6, "v6")):
             raw = socket.socket(family, socket.SOCK_RAW, _IPPROTO_ESP)
             ike, esp = _udp_4500(family)
+            for one in (raw, ike, esp):
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, OUTER_MARK)
             sockets.extend((raw, ike, esp))
             found |= {f"esp-{name}": raw.detach(), f"udp4500-{name}": esp.detach(), f"ike-{name}": ike.detach()}
         return found
@@ -162,6 +165,11 @@ class Side:
         self.tell(sas)
         self.wait(m.SaAdded)
 
+    def stop(self) -> m.Stopped:
+        """Lets the data path finish."""
+        self._channels[0].send(m.Stop(deadline_s=1.0))
+        return self.wait(m.Stopped)
+
     def wait(self, kind: type[T], timeout_s: float = 10.0) -> T:
         """The first message of this kind that nobody has waited for. LabError if none comes."""
         deadline = time.monotonic() + timeout_s
@@ -220,6 +228,12 @@ class Tunnel:
     right_rules: tuple[m.KernelRule, ...]
     left_sas: m.PlaceSa
     right_sas: m.PlaceSa
+    addresses: tuple[str, str]
+    """On the wire, left and right."""
+
+    def left_names(self) -> tuple[m.SaName, ...]:
+        """The left side's SAs: in, out."""
+        return tuple(m.SaName(spi=one.sa.spi, destination=one.sa.destination) for one in self.left_sas.sas)
 
     def start(self) -> None:
         """Both data paths, with policy and SAs."""
@@ -229,6 +243,14 @@ class Tunnel:
         ):
             one.start()
             one.give(rules, sas)
+
+
+def lead_into_tun(namespace: Namespace, net: str) -> None:
+    """Routes what goes to `net` into the TUN device, unless it has the mark of the outer sockets."""
+    family = "-6" if ":" in net else "-4"
+    namespace.ip(family, "route", "add", net, "dev", TUN, "table", str(ROUTE_TABLE))
+    rule = ("to", net, "lookup", str(ROUTE_TABLE), "pref", str(RULE_PREFERENCE_FIRST))
+    namespace.ip(family, "rule", "add", "fwmark", f"0/{OUTER_MARK:#x}", *rule)
 
 
 def again(sas: m.PlaceSa) -> m.PlaceSa:
@@ -243,9 +265,18 @@ def tunnel(
     encapsulated: bool = False,
     cipher: Cipher = AES256GCM16,
     integrity: IntegrityId = IntegrityId.NONE,
+    mode: Mode = Mode.TUNNEL,
 ) -> Iterator[Tunnel]:
-    """Nets 10.1.0.0/24 and fd01::/64 left, 10.2.0.0/24 and fd02::/64 right, in tunnel mode over the wire."""
+    """Over the wire from 10.9.0.1 or fd09::1, left, to 10.9.0.2 or fd09::2, right.
+
+    In tunnel mode for the nets 10.1.0.0/24 and fd01::/64, 10.2.0.0/24 and fd02::/64 behind them, in transport mode for
+    just these addresses.
+    """
     addresses = ("10.9.0.1", "10.9.0.2") if outer == 4 else ("fd09::1", "fd09::2")
+    left_nets, right_nets = LEFT_NETS, RIGHT_NETS
+    if mode is Mode.TRANSPORT:
+        length = 32 if outer == 4 else 128
+        left_nets, right_nets = (f"{addresses[0]}/{length}",), (f"{addresses[1]}/{length}",)
     make = functools.partial(
         values.make_sa,
         ports=(4500, 4500) if encapsulated else None,
@@ -253,11 +284,12 @@ def tunnel(
         window=1024,
         cipher=cipher,
         integrity=integrity,
+        mode=mode,
     )
     sas = {}
     for name, own, peer, local, remote, spis in (
-        ("left", addresses[0], addresses[1], LEFT_NETS, RIGHT_NETS, (0x1001, 0x2001)),
-        ("right", addresses[1], addresses[0], RIGHT_NETS, LEFT_NETS, (0x2001, 0x1001)),
+        ("left", addresses[0], addresses[1], left_nets, right_nets, (0x1001, 0x2001)),
+        ("right", addresses[1], addresses[0], right_nets, left_nets, (0x2001, 0x1001)),
     ):
         sas[name] = values.place(
             make(direction=Direction.IN, spi=spis[0], source=peer, destination=own, local=local, remote=remote),
@@ -273,14 +305,15 @@ def tunnel(
             side(left, ("10.1.0.1/24", "fd01::1/64")) as one,
             side(right, ("10.2.0.1/24", "fd02::1/64")) as other,
         ):
-            for namespace, nets in ((left, RIGHT_NETS), (right, LEFT_NETS)):
+            for namespace, nets in ((left, right_nets), (right, left_nets)):
                 for net in nets:
-                    namespace.ip("route", "add", net, "dev", TUN)
+                    lead_into_tun(namespace, net)
             yield Tunnel(
                 left=one,
                 right=other,
-                left_rules=(values.make_rule(),),
-                right_rules=(values.make_rule(local=RIGHT_NETS, remote=LEFT_NETS),),
+                left_rules=(values.make_rule(local=left_nets, remote=right_nets, mode=mode),),
+                right_rules=(values.make_rule(local=right_nets, remote=left_nets, mode=mode),),
                 left_sas=sas["left"],
                 right_sas=sas["right"],
+                addresses=addresses,
             )
