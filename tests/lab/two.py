@@ -23,7 +23,7 @@ class Two:
 
 @contextlib.contextmanager
 def two_instances(pair: Pair = IPV4, *, left_spd: str | None = None, right_spd: str | None = None) -> Iterator[Two]:
-    """Both ends of `pair`, started; an SPD of one's own may take the place of either. On failure it shows their logs."""
+    """Both ends of `pair`, started; an SPD of one's own may replace either. On failure it shows their logs."""
     with gateways() as wire, Capture(wire) as capture, Instance(wire.left) as left, Instance(wire.right) as right:
         try:
             right.start(right_spd if right_spd is not None else pair.right_spd())

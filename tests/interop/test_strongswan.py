@@ -1,0 +1,191 @@
+"""ipsecd with strongSwan, each as initiator and as responder: its ESP is in user space, always in UDP."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from ipc.roles import Role
+from tests.lab.capture import Capture, Kind
+from tests.lab.debian import Unavailable
+from tests.lab.instance import Instance
+from tests.lab.namespaces import Gateways, LabError, gateways
+from tests.lab.ping import RunningPing, ping
+from tests.lab.spd import LEFT_ID, PSK, RIGHT_ID, Pair
+from tests.lab.strongswan import Connection, StrongSwan
+from tests.lab.waiting import wait_until
+
+pytestmark = [pytest.mark.interop, pytest.mark.root, pytest.mark.timeout(120)]
+LEFT, RIGHT = "10.1.0.1", "10.2.0.1"
+OURS = Pair(ike="aes256gcm16-prfsha256-x25519", esp="aes256gcm16", peer_settings="force_encapsulation = true")
+THEIRS = Connection(
+    local_address="10.9.0.2",
+    remote_address="10.9.0.1",
+    local_id=RIGHT_ID,
+    remote_id=LEFT_ID,
+    psk=PSK,
+    local_net="10.2.0.0/24",
+    remote_net="10.1.0.0/24",
+    ike_proposals="aes256gcm16-prfsha256-x25519",
+    esp_proposals="aes256gcm16",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Both:
+    """ipsecd on the left, strongSwan on the right."""
+
+    wire: Gateways
+    ours: Instance
+    theirs: StrongSwan
+    capture: Capture
+
+
+@pytest.fixture
+def both() -> Iterator[Both]:
+    with gateways() as wire:
+        try:
+            peer = StrongSwan(wire.right, THEIRS)
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        with Capture(wire) as capture, peer, Instance(wire.left) as ours:
+            try:
+                ours.start(OURS.left_spd())
+                yield Both(wire=wire, ours=ours, theirs=peer, capture=capture)
+            finally:
+                # pytest shows these only if the test fails.
+                print(f"--- ipsecd ---\n{ours.log()[-6000:]}\n--- strongSwan ---\n{peer.log()[-6000:]}")
+
+
+def we_initiate(both: Both) -> None:
+    """Our first packet brings the tunnel up."""
+    wait_until(
+        "strongSwan's side answers a ping",
+        lambda: ping(both.wire.left, RIGHT, source=LEFT, wait_s=1.0).received == 1,
+        timeout_s=8.0,
+    )
+
+
+def traffic_flows(both: Both) -> None:
+    """Both ways, without loss, and only ESP on the wire."""
+    for namespace, destination, source in ((both.wire.left, RIGHT, LEFT), (both.wire.right, LEFT, RIGHT)):
+        result = ping(namespace, destination, source=source, count=20, interval_s=0.01)
+        assert result.lost == 0, result
+
+
+def their_spis(both: Both) -> list[str]:
+    """The SPIs of strongSwan's Child SAs, in then out."""
+    return re.findall(r"^\s+(?:in|out)\s+([0-9a-f]{8})", both.theirs.list_sas(), re.MULTILINE)
+
+
+def sas_agree(both: Both) -> bool:
+    """Whether both have the same, single Child SA."""
+    ours = [child for tunnel in both.ours.tunnels() for child in tunnel.children]
+    theirs = their_spis(both)
+    return len(ours) == 1 and len(theirs) == 2 and ours[0] == f"nets in {theirs[1]} out {theirs[0]}"
+
+
+def test_we_initiate_and_strongswan_responds(both: Both) -> None:
+    we_initiate(both)
+    traffic_flows(both)
+    assert "ESTABLISHED" in both.theirs.list_sas()
+    assert sas_agree(both)
+    both.capture.stop()
+    both.capture.assert_nothing_clear()
+    assert len(both.capture.of_kind(Kind.ESP_IN_UDP)) >= 80
+
+
+def test_strongswan_initiates_and_we_respond(both: Both) -> None:
+    assert "initiate completed successfully" in both.theirs.initiate()
+    traffic_flows(both)
+    assert both.ours.wait_for_tunnel().state == "established"
+    assert sas_agree(both)
+    both.capture.stop()
+    both.capture.assert_nothing_clear()
+
+
+@pytest.mark.parametrize("what", ["--child", "--ike"])
+def test_strongswan_rekeys(both: Both, what: str) -> None:
+    we_initiate(both)
+    before = both.ours.wait_for_tunnel()
+    pings = RunningPing(both.wire.left, RIGHT, source=LEFT, count=200, interval_s=0.01)
+    both.theirs.swanctl("--rekey", what, "net" if what == "--child" else "peer")
+
+    def is_rekeyed() -> bool:
+        now = both.ours.wait_for_tunnel()
+        changed = now.children != before.children if what == "--child" else now.spi_i != before.spi_i
+        return changed and len(both.ours.tunnels()) == 1 and sas_agree(both)
+
+    wait_until("both have the new SAs and only these", is_rekeyed)
+    assert pings.finish().lost == 0
+    traffic_flows(both)
+
+
+@pytest.mark.parametrize("setting", ["rekey", "ike_rekey"])
+def test_we_rekey(both: Both, setting: str) -> None:
+    both.ours.stop()
+    spd = (
+        OURS.left_spd(rule_settings='rekey = "3s"\nlife = "60s"')
+        if setting == "rekey"
+        else OURS.left_spd(peer_settings='force_encapsulation = true\nike_rekey = "3s"')
+    )
+    both.ours.start(spd)
+    we_initiate(both)
+    before = both.ours.wait_for_tunnel()
+    pings = RunningPing(both.wire.left, RIGHT, source=LEFT, count=500, interval_s=0.01)
+
+    def is_rekeyed() -> bool:
+        now = both.ours.wait_for_tunnel()
+        return now.children != before.children if setting == "rekey" else now.spi_i != before.spi_i
+
+    wait_until("our side has new SAs", is_rekeyed)
+    wait_until("strongSwan has the same and only these", lambda: sas_agree(both))
+    assert pings.finish().lost == 0
+
+
+def test_strongswan_deletes_and_the_next_packet_brings_it_back(both: Both) -> None:
+    we_initiate(both)
+    both.theirs.swanctl("--terminate", "--ike", "peer")
+    wait_until("our side has no SA left", lambda: not both.ours.tunnels())
+    we_initiate(both)
+    assert sas_agree(both)
+
+
+def test_strongswan_deletes_the_child_sa_only(both: Both) -> None:
+    we_initiate(both)
+    before = both.ours.wait_for_tunnel()
+    both.theirs.swanctl("--terminate", "--child", "net")
+    wait_until("our side has no Child SA left", lambda: not any(one.children for one in both.ours.tunnels()))
+    we_initiate(both)
+    assert both.ours.wait_for_tunnel().spi_i == before.spi_i
+
+
+def test_we_delete_when_we_stop(both: Both) -> None:
+    we_initiate(both)
+    both.ours.stop()
+    wait_until("strongSwan has no SA left", lambda: "ESTABLISHED" not in both.theirs.list_sas(), timeout_s=5.0)
+
+
+def test_a_wrong_psk_is_refused_by_us(both: Both) -> None:
+    both.ours.stop()
+    both.ours.start(OURS.left_spd().replace("for tests only", "that is wrong"))
+    with pytest.raises(LabError, match="AUTHENTICATION_FAILED"):
+        both.theirs.initiate()
+    assert not any(one.children for one in both.ours.tunnels())
+
+
+def test_no_common_proposal_is_said_so(both: Both) -> None:
+    both.ours.stop()
+    both.ours.start(OURS.left_spd(ike="aes128gcm16-prfsha512-ecp384"))
+    with pytest.raises(LabError, match="NO_PROPOSAL_CHOSEN"):
+        both.theirs.initiate()
+
+
+def test_the_killed_worker_takes_the_tunnel_up_again(both: Both) -> None:
+    we_initiate(both)
+    pings = RunningPing(both.wire.left, RIGHT, source=LEFT, count=300, interval_s=0.01)
+    both.ours.wait_for_successor(both.ours.kill(Role.IKE_WORKER))
+    both.theirs.swanctl("--rekey", "--child", "net")
+    wait_until("both have the same Child SA", lambda: sas_agree(both))
+    assert pings.finish().lost == 0
