@@ -213,7 +213,7 @@ class Agent:
         self._delete_orphans(self._data_path)
 
     def _delete_orphans(self, data_path: DataPath) -> None:
-        """SAs whose rule is gone or changed: what they carry is not wanted any more, whether the worker lives or not."""
+        """SAs whose rule is gone or changed: what they carry is not wanted any more, whatever the worker does."""
         orphans = tuple(name for name, rule_id in self._sas.rules.items() if not self._protects(rule_id))
         for name in orphans:
             self._sas.remove(name)

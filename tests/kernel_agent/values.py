@@ -4,7 +4,7 @@ import dataclasses
 import ipaddress
 from typing import Any
 
-from ipc.algorithms import AES128GCM16, AES256GCM16, EspProposal, EsnId, IntegrityId
+from ipc.algorithms import AES128GCM16, AES256GCM16, EsnId, EspProposal, IntegrityId
 from ipc.messages import KernelRule, Sa, SaName
 from ipc.types import ANY_PORT, Action, Direction, Mode, PortRange, Prefix, Secret, TrafficSelector, Unmatched
 from kernel_agent.data_path import SecurityPolicy

@@ -110,7 +110,7 @@ def test_a_foreign_policy_in_the_way_refuses_the_whole_policy_and_changes_nothin
     host.namespace.ip(*FOREIGN)
     before = host.namespace.ip("xfrm", "policy")
     in_the_way = rule(2, local=("10.77.0.0/24",), remote=("10.78.0.0/24",))
-    with pytest.raises(DataPathError, match="not ours is in the way: out 10.77.0.0/24 to 10.78.0.0/24"):
+    with pytest.raises(DataPathError, match=r"not ours is in the way: out 10\.77\.0\.0/24 to 10\.78\.0\.0/24"):
         host.path.install_policy(policy(rule(3, remote=("10.5.0.0/24",)), in_the_way, generation=2))
     assert sorted(host.namespace.ip("xfrm", "policy").splitlines()) == sorted(before.splitlines())
 
