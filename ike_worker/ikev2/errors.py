@@ -47,3 +47,29 @@ class IntegrityFailure(RemoteError):
 
 class InvalidKeyExchange(RemoteError):
     """A public value of a wrong length, outside its group, or one that gives no secret (RFC 6989 section 2.5)."""
+
+
+class Refused(RemoteError):
+    """What the peer asks for is well formed, and is not to be had; `notify` says so to the peer."""
+
+    def __init__(self, notify: NotifyType, reason: str, notify_data: bytes = b"") -> None:
+        super().__init__(reason)
+        self.notify = notify
+        self.notify_data = notify_data
+
+
+class AuthenticationFailed(RemoteError):
+    """The peer is not who it says it is, or nobody we know. The wording does not tell which."""
+
+    notify = NotifyType.AUTHENTICATION_FAILED
+
+    def __init__(self) -> None:
+        super().__init__("the peer could not be authenticated")
+
+
+class RefusedHere(LocalError):
+    """The policy loader or the kernel agent said no."""
+
+
+class IllegalTransition(LocalError):
+    """A step that the table of states does not have: a defect of ours."""

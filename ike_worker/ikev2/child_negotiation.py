@@ -1,0 +1,232 @@
+"""What IKE_AUTH and CREATE_CHILD_SA have in common: offering, accepting and making a Child SA. RFC 7296 section 1.3."""
+
+import math
+from dataclasses import dataclass
+
+from ike_worker.ikev2.child_sa import ChildSa, make_sa
+from ike_worker.ikev2.context import Context
+from ike_worker.ikev2.crypto.keymat import ChildKeys, ChildSuite, derive_child_keys
+from ike_worker.ikev2.errors import MalformedMessage, Refused
+from ike_worker.ikev2.exchange_rules import Contents
+from ike_worker.ikev2.iana import NotifyType
+from ike_worker.ikev2.ike_sa import IkeSa
+from ike_worker.ikev2.selection import (
+    ChosenChild,
+    choose_esp,
+    esp_answer,
+    is_subset,
+    narrow,
+    offer_esp,
+    overlap,
+)
+from ike_worker.ikev2.states import ChildState
+from ike_worker.ikev2.wire.notify import Notify
+from ike_worker.ikev2.wire.payload import Payload
+from ike_worker.ikev2.wire.sa import SecurityAssociation
+from ike_worker.ikev2.wire.traffic_selectors import TrafficSelectorsInitiator, TrafficSelectorsResponder
+from ike_worker.ikev2.wish import Wish
+from ipc.messages import NegotiationRule, Sa
+from ipc.types import Direction, Mode, TrafficSelector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What both sides agreed on for a Child SA; selectors from our side."""
+
+    rule: NegotiationRule
+    chosen: ChosenChild
+    local: tuple[TrafficSelector, ...]
+    remote: tuple[TrafficSelector, ...]
+
+    @property
+    def suite(self) -> ChildSuite:
+        """Its algorithms."""
+        return self.chosen.suite
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaPair:
+    """Both directions of a Child SA."""
+
+    inbound: Sa
+    outbound: Sa
+
+
+# ------------------------------------------------------------------ initiator
+
+
+def offer(rule: NegotiationRule, wish: Wish, spi: int, *, key_exchange: bool) -> list[Payload]:
+    """SA, TSi, TSr and perhaps USE_TRANSPORT_MODE of a request; the packet that asked for it stands first (2.9)."""
+    local, remote = offered_selectors(rule, wish)
+    payloads: list[Payload] = [
+        offer_esp(rule.esp_proposals, spi, key_exchange=key_exchange),
+        TrafficSelectorsInitiator(selectors=local),
+        TrafficSelectorsResponder(selectors=remote),
+    ]
+    if rule.mode is Mode.TRANSPORT:
+        payloads.append(Notify(type=NotifyType.USE_TRANSPORT_MODE))
+    return payloads
+
+
+def offered_selectors(
+    rule: NegotiationRule, wish: Wish
+) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
+    """TSi and TSr of our request."""
+    return _with_packet(wish.packet_local, rule.local), _with_packet(wish.packet_remote, rule.remote)
+
+
+def _with_packet(packet: TrafficSelector | None, rule: tuple[TrafficSelector, ...]) -> tuple[TrafficSelector, ...]:
+    # A packet that the rule does not cover can't be asked for: its answer would be outside the rule.
+    if packet is None or packet in rule or not is_subset((packet,), rule):
+        return rule
+    return (packet, *rule)
+
+
+def conclude(rule: NegotiationRule, contents: Contents, *, key_exchange: bool) -> Agreement:
+    """What the responder chose of our offer. Refused where that is not ours to accept."""
+    payload = contents.need(SecurityAssociation)
+    if len(payload.proposals) != 1:
+        raise MalformedMessage(f"the responder chose {len(payload.proposals)} proposals")
+    chosen = choose_esp(rule.esp_proposals, payload, key_exchange=key_exchange)
+    if chosen is None or not is_single_choice(payload):
+        raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, "the responder chose what was not offered")
+    local = contents.need(TrafficSelectorsInitiator).selectors
+    remote = contents.need(TrafficSelectorsResponder).selectors
+    if not is_subset(local, rule.local) or not is_subset(remote, rule.remote):
+        raise Refused(NotifyType.TS_UNACCEPTABLE, "the responder's traffic selectors are not within those offered")
+    transport = contents.notify(NotifyType.USE_TRANSPORT_MODE) is not None
+    if transport is not (rule.mode is Mode.TRANSPORT):
+        raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, "the responder chose another mode than was offered")
+    return Agreement(rule=rule, chosen=chosen, local=local, remote=remote)
+
+
+def is_single_choice(payload: SecurityAssociation) -> bool:
+    """Whether a responder's proposal has one transform of each type (RFC 7296 section 3.3)."""
+    types = [transform.type for transform in payload.proposals[0].transforms]
+    return len(types) == len(set(types))
+
+
+# ------------------------------------------------------------------ responder
+
+
+def accept(
+    context: Context, sa: IkeSa, contents: Contents, *, key_exchange: bool, group: int | None, rule_id: int = 0
+) -> Agreement:
+    """What we grant of the initiator's offer: by `rule_id` if it rekeys, else by the first rule that fits.
+
+    Refused with NO_PROPOSAL_CHOSEN or TS_UNACCEPTABLE.
+    """
+    payload = contents.need(SecurityAssociation)
+    remote = contents.need(TrafficSelectorsInitiator).selectors
+    local = contents.need(TrafficSelectorsResponder).selectors
+    transport = contents.notify(NotifyType.USE_TRANSPORT_MODE) is not None
+    rules = _candidates(context, sa, local, remote, rule_id)
+    if not rules:
+        raise Refused(NotifyType.TS_UNACCEPTABLE, "no rule covers the traffic selectors that the peer asks for")
+    for rule in rules:
+        # A peer may want transport mode where we grant tunnel mode (RFC 7296 section 1.3.1), not the reverse.
+        if rule.mode is Mode.TRANSPORT and not transport:
+            continue
+        chosen = choose_esp(rule.esp_proposals, payload, key_exchange=key_exchange, wanted_group=group)
+        if chosen is not None:
+            return Agreement(
+                rule=rule, chosen=chosen, local=narrow(local, rule.local), remote=narrow(remote, rule.remote)
+            )
+    raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, "no proposal of the peer is acceptable for its Child SA")
+
+
+def _candidates(
+    context: Context,
+    sa: IkeSa,
+    local: tuple[TrafficSelector, ...],
+    remote: tuple[TrafficSelector, ...],
+    rule_id: int,
+) -> list[NegotiationRule]:
+    """The rules that cover any of it; those that cover the first selectors, so perhaps the packet itself, lead."""
+    rules = [
+        rule
+        for rule in context.policy.rules_of(sa.peer)
+        if rule_id in (0, rule.rule_id) and overlap(local, rule.local) and overlap(remote, rule.remote)
+    ]
+    if len(rules) > 1:
+        rules.sort(key=lambda rule: not (overlap(local[:1], rule.local) and overlap(remote[:1], rule.remote)))
+    return rules
+
+
+def answer(agreement: Agreement, spi: int) -> list[Payload]:
+    """SA, TSi, TSr and perhaps USE_TRANSPORT_MODE of a response."""
+    payloads: list[Payload] = [
+        esp_answer(agreement.chosen, spi),
+        TrafficSelectorsInitiator(selectors=agreement.remote),
+        TrafficSelectorsResponder(selectors=agreement.local),
+    ]
+    if agreement.rule.mode is Mode.TRANSPORT:
+        payloads.append(Notify(type=NotifyType.USE_TRANSPORT_MODE))
+    return payloads
+
+
+# ------------------------------------------------------------------ both
+
+
+def make_sas(
+    sa: IkeSa,
+    agreement: Agreement,
+    *,
+    spi_in: int,
+    we_initiate: bool,
+    nonce_i: bytes,
+    nonce_r: bytes,
+    shared: bytes = b"",
+    acquire_id: int = 0,
+) -> SaPair:
+    """Derives the keys of a Child SA and makes both its directions."""
+    keys = derive_child_keys(
+        agreement.suite,
+        prf=sa.keyed.suite.prf,
+        sk_d=sa.keyed.keys.sk_d,
+        nonce_i=nonce_i,
+        nonce_r=nonce_r,
+        shared=shared,
+    )
+    return SaPair(
+        inbound=_sa(Direction.IN, sa, agreement, keys, spi_in, we_initiate, acquire_id),
+        outbound=_sa(Direction.OUT, sa, agreement, keys, agreement.chosen.spi, we_initiate, acquire_id),
+    )
+
+
+def make_child(context: Context, rule: NegotiationRule, pair: SaPair, state: ChildState) -> ChildSa:
+    """A Child SA that begins its life now."""
+    return ChildSa(
+        rule_id=rule.rule_id,
+        rule_name=rule.name,
+        inbound=pair.inbound,
+        outbound=pair.outbound,
+        state=state,
+        now=context.now,
+        dies_at=context.now + rule.life_s if rule.life_s else math.inf,
+    )
+
+
+def _sa(
+    direction: Direction,
+    sa: IkeSa,
+    agreement: Agreement,
+    keys: ChildKeys,
+    spi: int,
+    we_initiate: bool,
+    acquire_id: int,
+) -> Sa:
+    return make_sa(
+        direction,
+        rule=agreement.rule,
+        suite=agreement.suite,
+        keys=keys,
+        we_initiate=we_initiate,
+        spi=spi,
+        local_end=sa.path.local,
+        remote_end=sa.path.remote,
+        encapsulated=sa.path.encapsulated,
+        local=agreement.local,
+        remote=agreement.remote,
+        acquire_id=acquire_id,
+    )

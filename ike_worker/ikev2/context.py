@@ -1,0 +1,406 @@
+"""What the exchanges share: the tables of SAs, the clock, randomness, what goes out, and work that waits for an answer.
+
+An exchange is a generator. It yields a question (an event with a token), gets the answer, and ends with a result; all
+that lasts changes after its last question, in one piece. So a snapshot never sees half an exchange, and a process
+that dies in the middle of one goes on from the retransmission.
+"""
+
+import heapq
+import itertools
+import logging
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from ike_worker.ikev2 import events
+from ike_worker.ikev2.child_sa import ChildSa, sa_name
+from ike_worker.ikev2.datagram import Datagram, Endpoint
+from ike_worker.ikev2.errors import Ikev2Error
+from ike_worker.ikev2.features.cookies import CookieJar
+from ike_worker.ikev2.features.retransmission import KeyExchangeSeed
+from ike_worker.ikev2.iana import ExchangeType
+from ike_worker.ikev2.ike_sa import IkeSa
+from ike_worker.ikev2.policy import Policy
+from ike_worker.ikev2.states import ChildState, State, enter
+from ike_worker.ikev2.wire.payload import Payload
+from ike_worker.ikev2.wish import CHILD_WISHES, Wish, WishKind
+from ipc.messages import Sa
+from ipc.types import AuthMethod
+
+log = logging.getLogger(__name__)
+
+SPI_BYTES = 8
+NONCE_BYTES = 32
+JITTER = 0.1
+"""Rekey times are shortened at random by up to this part, so that the two sides seldom collide."""
+GHOST_S = 60.0
+"""How long the last response of a closed IKE SA is kept, for a peer that has not got it."""
+MAX_GHOSTS = 4096
+
+T = TypeVar("T")
+Work = Generator[events.Question, Any, T]
+"""Work that asks questions and ends with a T."""
+
+
+class Job(Generic[T]):
+    """Work under way for one IKE SA."""
+
+    __slots__ = ("done", "failed", "question", "sa", "work")
+
+    def __init__(
+        self, sa: IkeSa, work: Work[T], done: Callable[[T], None], failed: Callable[[Ikev2Error], None]
+    ) -> None:
+        self.sa = sa
+        self.work = work
+        self.done = done
+        self.failed = failed
+        self.question: events.Question | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ghost:
+    """The last response of an IKE SA that is no more."""
+
+    tail: bytes
+    response: bytes
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnAuth:
+    """AUTH as the policy loader made it."""
+
+    method: AuthMethod
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request that is ready to be sealed, with what must be remembered until its response."""
+
+    wish: Wish
+    exchange_type: ExchangeType
+    payloads: list[Payload]
+    nonce: bytes = b""
+    spi: bytes = b""
+    key_exchange: KeyExchangeSeed | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A response that is ready to be sealed."""
+
+    payloads: list[Payload]
+    close: str = ""
+    """If not empty: why the IKE SA is no more once the response is sent."""
+
+
+class Context:
+    """The engine's inside, as the exchanges see it. `now` is set at each entry into the engine."""
+
+    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+        self.random_bytes = random_bytes
+        self.now = 0.0
+        self.policy = Policy()
+        self.ike_sas: dict[bytes, IkeSa] = {}
+        self.answered_inits: dict[tuple[bytes, Endpoint | None], IkeSa] = {}
+        """HALF_OPEN IKE SAs by the initiator's SPI and first address."""
+        self._by_peer: dict[str, dict[bytes, IkeSa]] = {}
+        self.child_owners: dict[int, IkeSa] = {}
+        """The IKE SA of each Child SA, by our inbound SPI."""
+        self.ghosts: OrderedDict[bytes, Ghost] = OrderedDict()
+        self.cookies = CookieJar(random_bytes)
+        self.events: deque[events.Event] = deque()
+        self.outbox: list[Datagram] = []
+        self.changed: dict[bytes, None] = {}
+        self.gone: dict[bytes, None] = {}
+        self.awake: dict[bytes, IkeSa] = {}
+        """IKE SAs whose wishes and timers must be looked at before the engine returns."""
+        self._jobs: dict[int, Job[Any]] = {}
+        self._tokens = itertools.count(1)
+        self._timers: list[tuple[float, int, IkeSa]] = []
+        self._timer_order = itertools.count()
+
+    # ------------------------------------------------------------------ time and chance
+
+    def jittered(self, seconds: float) -> float:
+        """`seconds`, shortened at random by up to JITTER."""
+        return seconds * (1.0 - JITTER * int.from_bytes(self.random_bytes(2), "big") / 65535)
+
+    def schedule(self, sa: IkeSa, when: float) -> None:
+        """The timer looks at `sa` at `when`, or earlier if it does already."""
+        if when < sa.scheduled_at:
+            sa.scheduled_at = when
+            heapq.heappush(self._timers, (when, next(self._timer_order), sa))
+
+    def next_timer(self) -> float | None:
+        """When the first IKE SA is due."""
+        timers = self._timers
+        while timers and (timers[0][0] != timers[0][2].scheduled_at or timers[0][2].state is State.CLOSED):
+            heapq.heappop(timers)
+        return timers[0][0] if timers else None
+
+    def take_due(self) -> IkeSa | None:
+        """The first IKE SA whose time has come."""
+        when = self.next_timer()
+        if when is None or when > self.now:
+            return None
+        sa = heapq.heappop(self._timers)[2]
+        sa.scheduled_at = math.inf
+        return sa
+
+    def wake(self, sa: IkeSa) -> None:
+        """Something about `sa` has changed: its wishes and its timer are looked at."""
+        self.awake[sa.own_spi] = sa
+
+    # ------------------------------------------------------------------ out
+
+    def send(self, sa: IkeSa, data: bytes) -> None:
+        """Sends a message of `sa` to where its peer is."""
+        path = sa.path
+        self.outbox.append(Datagram(local=path.local, remote=path.remote, data=data, own_spi=sa.own_spi))
+
+    def answer_stranger(self, data: bytes, local: Endpoint, remote: Endpoint) -> None:
+        """Sends a message that no IKE SA stands behind."""
+        self.outbox.append(Datagram(local=local, remote=remote, data=data, own_spi=b""))
+
+    def mark_changed(self, sa: IkeSa) -> None:
+        """A new checkpoint of `sa` is needed. Half-open IKE SAs have none."""
+        if sa.handshake is None:
+            self.changed[sa.own_spi] = None
+            sa.reported = True
+
+    def report_failure(self, sa: IkeSa, wish: Wish | None, reason: str) -> None:
+        """Tells that a negotiation came to nothing."""
+        rule = self.policy.rule(wish.rule_id) if wish is not None else None
+        name = rule.name if rule is not None else ""
+        log.info("%s: %s%s", sa, f"{name}: " if name else "", reason)
+        self.events.append(events.NegotiationFailed(peer=sa.peer.name, rule=name, reason=reason))
+
+    # ------------------------------------------------------------------ work that asks
+
+    def start(self, sa: IkeSa, work: Work[T], done: Callable[[T], None], failed: Callable[[Ikev2Error], None]) -> None:
+        """Runs `work` up to its first question; `done` or `failed` comes at its end, perhaps at once."""
+        self._go_on(Job(sa, work, done, failed), None, None)
+
+    def answer(self, token: int, value: object) -> None:
+        """The answer to the question `token`; ignored if nobody waits for it any more."""
+        job = self._jobs.pop(token, None)
+        if job is not None:
+            self._go_on(job, value, None)
+
+    def refuse(self, token: int, error: Ikev2Error) -> None:
+        """The question `token` is refused."""
+        job = self._jobs.pop(token, None)
+        if job is not None:
+            self._go_on(job, None, error)
+
+    def _go_on(self, job: Job[Any], value: object, error: Ikev2Error | None) -> None:
+        try:
+            question = job.work.send(value) if error is None else job.work.throw(error)
+        except StopIteration as stop:
+            job.done(stop.value)
+        except Ikev2Error as failure:
+            job.failed(failure)
+        else:
+            job.question = question
+            self._jobs[question.token] = job
+            self.events.append(question)
+
+    def cancel_jobs(self, sa: IkeSa) -> None:
+        """Nobody waits any more. SAs that may be installed for that work are removed."""
+        for token in [token for token, job in self._jobs.items() if job.sa is sa]:
+            job = self._jobs.pop(token)
+            job.work.close()
+            if isinstance(job.question, events.InstallSas):
+                self.events.append(events.DeleteSas(sas=tuple(sa_name(one) for one in job.question.sas)))
+
+    def allocate_spi(self, rule_id: int) -> Work[int]:
+        """Asks for an inbound SPI."""
+        spi: int = yield events.AllocateSpi(token=next(self._tokens), rule_id=rule_id)
+        return spi
+
+    def install(self, *sas: Sa) -> Work[None]:
+        """Has SAs installed; RefusedHere if they can't be."""
+        yield events.InstallSas(token=next(self._tokens), sas=sas)
+
+    def compute_auth(self, sa: IkeSa, id_payload: bytes) -> Work[OwnAuth]:
+        """Has our AUTH made; RefusedHere."""
+        handshake, keys = sa.in_handshake, sa.keyed.keys
+        answer: OwnAuth = yield events.ComputeAuth(
+            token=next(self._tokens),
+            peer=sa.peer.name,
+            prf=sa.keyed.suite.prf,
+            initiator=sa.initiator,
+            message=handshake.own_message,
+            nonce=handshake.peer_nonce,
+            sk_p=keys.sk_pi if sa.initiator else keys.sk_pr,
+            id_payload=id_payload,
+        )
+        return answer
+
+    def verify_auth(self, sa: IkeSa, id_payload: bytes, method: int, data: bytes) -> Work[bool]:
+        """Has the peer's AUTH looked at; RefusedHere."""
+        handshake, keys = sa.in_handshake, sa.keyed.keys
+        valid: bool = yield events.VerifyAuth(
+            token=next(self._tokens),
+            peer=sa.peer.name,
+            prf=sa.keyed.suite.prf,
+            initiator=not sa.initiator,
+            message=handshake.peer_message,
+            nonce=handshake.own_nonce,
+            sk_p=keys.sk_pr if sa.initiator else keys.sk_pi,
+            id_payload=id_payload,
+            method=method,
+            data=data,
+        )
+        return valid
+
+    # ------------------------------------------------------------------ IKE SAs
+
+    def new_spi(self) -> bytes:
+        """An SPI for an IKE SA of ours."""
+        while (spi := self.random_bytes(SPI_BYTES)) in self.ike_sas or spi == bytes(SPI_BYTES):
+            pass
+        return spi
+
+    def add(self, sa: IkeSa) -> None:
+        """Takes a new IKE SA into the tables."""
+        self.ike_sas[sa.own_spi] = sa
+        if sa.state is State.HALF_OPEN:
+            self.answered_inits[(sa.peer_spi, sa.in_handshake.first_remote)] = sa
+        else:
+            self.index(sa)
+
+    def index(self, sa: IkeSa) -> None:
+        """From now on `sa` is found by its peer. A half-open one is not: its peer is only a guess."""
+        self._by_peer.setdefault(sa.peer.name, {})[sa.own_spi] = sa
+
+    def with_peer(self, name: str) -> list[IkeSa]:
+        """The IKE SAs with this peer, half-open ones of its making left out."""
+        return list(self._by_peer.get(name, {}).values())
+
+    def established(self, sa: IkeSa) -> None:
+        """The handshake of `sa` is over."""
+        if sa.state is not State.ESTABLISHED:
+            self.forget_init(sa)
+            enter(sa, State.ESTABLISHED)
+        self.index(sa)
+        sa.handshake = None
+        sa.established_at = sa.last_heard = self.now
+        sa.rekey_at = self.now + self.jittered(sa.peer.rekey_s) if sa.peer.rekey_s else math.inf
+        self.mark_changed(sa)
+        log.info("%s: established with %s", sa, sa.path.remote)
+        self.events.append(events.IkeSaEstablished(own_spi=sa.own_spi, peer=sa.peer.name))
+
+    def forget_init(self, sa: IkeSa) -> None:
+        """`sa` is half-open no more."""
+        if sa.state is State.HALF_OPEN:
+            del self.answered_inits[(sa.peer_spi, sa.in_handshake.first_remote)]
+
+    def close(self, sa: IkeSa, reason: str) -> None:
+        """`sa` and its Child SAs are no more."""
+        if sa.state is State.CLOSED:
+            return
+        stood = sa.handshake is None
+        self.forget_init(sa)
+        self.cancel_jobs(sa)
+        for child in list(sa.children.values()):
+            self.close_child(sa, child, reason)
+        enter(sa, State.CLOSED, reason)
+        del self.ike_sas[sa.own_spi]
+        siblings = self._by_peer.get(sa.peer.name)
+        if siblings is not None and siblings.pop(sa.own_spi, None) is not None and not siblings:
+            del self._by_peer[sa.peer.name]
+        self.changed.pop(sa.own_spi, None)
+        if sa.reported:
+            self.gone[sa.own_spi] = None
+        self._keep_ghost(sa)
+        pending = sa.window.pending
+        lost = list(sa.wishes)
+        if pending is not None and pending.wish not in lost:
+            lost.append(pending.wish)
+        for wish in lost:
+            if wish.kind is WishKind.CREATE_CHILD:
+                self.report_failure(sa, wish, reason)
+        if stood:
+            log.info("%s: closed: %s", sa, reason)
+            self.events.append(events.IkeSaClosed(own_spi=sa.own_spi, peer=sa.peer.name, reason=reason))
+
+    def _keep_ghost(self, sa: IkeSa) -> None:
+        window = sa.window
+        if window.last_response:
+            ghost = Ghost(tail=window.last_tail, response=window.last_response, until=self.now + GHOST_S)
+            self.ghosts[sa.own_spi] = ghost
+            if len(self.ghosts) > MAX_GHOSTS:
+                self.ghosts.popitem(last=False)
+
+    # ------------------------------------------------------------------ Child SAs
+
+    def add_child(self, sa: IkeSa, child: ChildSa, rekeyed_spi_in: int | None = None) -> None:
+        """Takes a new Child SA into the tables."""
+        sa.children[child.spi_in] = child
+        self.child_owners[child.spi_in] = sa
+        rule = self.policy.rule(child.rule_id)
+        rekey_s = rule.rekey_s if rule is not None else 0.0
+        child.rekey_at = self.now + self.jittered(rekey_s) if rekey_s else math.inf
+        self.mark_changed(sa)
+        log.info("%s: %s: established%s", sa, child, f", rekeys {rekeyed_spi_in:08x}" if rekeyed_spi_in else "")
+        self.events.append(
+            events.ChildSaEstablished(
+                own_spi=sa.own_spi,
+                rule=child.rule_name,
+                spi_in=child.spi_in,
+                spi_out=child.outbound.spi,
+                rekeyed_spi_in=rekeyed_spi_in,
+            )
+        )
+
+    def close_child(self, sa: IkeSa, child: ChildSa, reason: str) -> None:
+        """`child` is no more."""
+        self.events.append(events.DeleteSas(sas=tuple(sa_name(one) for one in child.installed)))
+        self.forget_child(sa, child)
+        enter(child, ChildState.CLOSED, reason)
+        log.info("%s: %s: closed: %s", sa, child, reason)
+        self.events.append(
+            events.ChildSaClosed(own_spi=sa.own_spi, rule=child.rule_name, spi_in=child.spi_in, reason=reason)
+        )
+
+    def forget_child(self, sa: IkeSa, child: ChildSa) -> None:
+        """Takes `child` out of the tables, and what was wanted of it."""
+        self._forget_wishes(sa, child)
+        del sa.children[child.spi_in]
+        self.child_owners.pop(child.spi_in, None)
+        self.mark_changed(sa)
+
+    def _forget_wishes(self, sa: IkeSa, child: ChildSa) -> None:
+        if any(wish.spi_in == child.spi_in for wish in sa.wishes):
+            sa.wishes = deque(wish for wish in sa.wishes if wish.spi_in != child.spi_in)
+
+    def move_children(self, old: IkeSa, new: IkeSa) -> None:
+        """`new` inherits the Child SAs of `old`, and what is wanted of them (RFC 7296 section 2.18)."""
+        new.children, old.children = old.children, {}
+        new.wishes.extend(wish for wish in old.wishes if wish.kind in CHILD_WISHES)
+        old.wishes.clear()
+        for spi_in in new.children:
+            self.child_owners[spi_in] = new
+        old.replaced_by = new.own_spi
+        self.mark_changed(old)
+        self.mark_changed(new)
+
+    def stop_sending_on(self, sa: IkeSa, child: ChildSa) -> None:
+        """Another Child SA takes the outbound traffic of `child`, which goes on receiving."""
+        if child.outbound_installed:
+            child.outbound_installed = False
+            self.events.append(events.DeleteSas(sas=(sa_name(child.outbound),)))
+            self.mark_changed(sa)
+
+    def drain_child(self, sa: IkeSa, child: ChildSa, drain_s: float) -> None:
+        """`child` is replaced and deleted on both sides; what is under way still comes in."""
+        self._forget_wishes(sa, child)
+        self.stop_sending_on(sa, child)
+        enter(child, ChildState.DRAINING)
+        child.due_at = self.now + drain_s
+        self.mark_changed(sa)

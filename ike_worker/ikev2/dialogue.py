@@ -1,0 +1,330 @@
+"""Requests and responses of one IKE SA: message IDs, the window of one, retransmission. RFC 7296 sections 2.1 to 2.3.
+
+A request of the peer is worked on once and its response kept; the next request drops it. Of our own wishes one is
+under way at a time. To add an exchange: a file in `exchanges/`, and rows in the tables here and in `exchange_rules`.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from ike_worker.ikev2.context import Context, Request, Response, Work
+from ike_worker.ikev2.datagram import Endpoint
+from ike_worker.ikev2.errors import (
+    AuthenticationFailed,
+    Ikev2Error,
+    IntegrityFailure,
+    RefusedHere,
+    RemoteError,
+)
+from ike_worker.ikev2.exchange_rules import EXCHANGE_TYPES, Contents, check
+from ike_worker.ikev2.exchanges import create_child_sa, ike_auth, informational, rekey_ike_sa
+from ike_worker.ikev2.features import liveness, nat_traversal
+from ike_worker.ikev2.features.retransmission import Pending
+from ike_worker.ikev2.iana import ExchangeType, NotifyType, ProtocolId
+from ike_worker.ikev2.ike_sa import TAIL_BYTES, IkeSa
+from ike_worker.ikev2.states import State
+from ike_worker.ikev2.wire.message import Header, parse_message
+from ike_worker.ikev2.wire.notify import Notify
+from ike_worker.ikev2.wire.sa import SecurityAssociation
+from ike_worker.ikev2.wish import Wish, WishKind
+
+log = logging.getLogger(__name__)
+
+Responder = Callable[[Context, IkeSa, Contents], Work[Response]]
+Completer = Callable[[Context, IkeSa, Pending, Contents], Work[None]]
+
+
+def _respond_create(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
+    offered = contents.need(SecurityAssociation)
+    if offered.proposals[0].protocol == ProtocolId.IKE:
+        return rekey_ike_sa.respond(context, sa, contents)
+    return create_child_sa.respond(context, sa, contents)
+
+
+RESPONDERS: Mapping[int, Responder] = MappingProxyType(
+    {
+        ExchangeType.IKE_AUTH: ike_auth.respond,
+        ExchangeType.CREATE_CHILD_SA: _respond_create,
+        ExchangeType.INFORMATIONAL: informational.respond,
+    }
+)
+"""Who answers a request, by its exchange."""
+COMPLETERS: Mapping[WishKind, Completer] = MappingProxyType(
+    {
+        WishKind.CREATE_CHILD: create_child_sa.complete,
+        WishKind.REKEY_CHILD: create_child_sa.complete,
+        WishKind.DELETE_CHILD: informational.complete,
+        WishKind.REKEY_IKE: rekey_ike_sa.complete,
+        WishKind.DELETE_IKE: informational.complete,
+        WishKind.LIVENESS: informational.complete,
+    }
+)
+"""Who acts on a response, by what was wanted. In IKE_AUTH it is `ike_auth.complete`."""
+
+
+# ------------------------------------------------------------------ in
+
+
+def receive(context: Context, sa: IkeSa, header: Header, data: bytes, local: Endpoint, remote: Endpoint) -> None:
+    """A message for `sa`, protected if it is the peer's."""
+    if header.initiator is sa.initiator or header.exchange_type not in EXCHANGE_TYPES:
+        log.debug("%s: a message of our own role or of an unknown exchange is dropped", sa)
+        return
+    if sa.session is None or header.exchange_type == ExchangeType.IKE_SA_INIT:
+        return
+    if header.response:
+        _receive_response(context, sa, header, data, local, remote)
+    else:
+        _receive_request(context, sa, header, data, local, remote)
+
+
+def _receive_request(
+    context: Context, sa: IkeSa, header: Header, data: bytes, local: Endpoint, remote: Endpoint
+) -> None:
+    window = sa.window
+    if header.message_id != window.expected_id or window.serving:
+        if header.message_id + 1 == window.expected_id and window.last_tail == data[-TAIL_BYTES:]:
+            log.debug("%s: request %d came again", sa, header.message_id)
+            context.send(sa, window.last_response)
+        return
+    contents, error = _open(sa, header, data)
+    if contents is None and error is None:
+        return
+    sa.last_heard = context.now
+    nat_traversal.follow(context, sa, local, remote)
+    exchange_type = header.exchange_type
+    tail = data[-TAIL_BYTES:]
+    window.serving = True
+
+    def done(response: Response) -> None:
+        _answer(context, sa, exchange_type, tail, response)
+
+    def failed(failure: Ikev2Error) -> None:
+        log.info("%s: request %d refused: %s", sa, header.message_id, failure)
+        _answer(context, sa, exchange_type, tail, _refusal(sa, failure))
+
+    if contents is None or error is not None:
+        failed(error or RemoteError())
+    elif (sa.state is State.HALF_OPEN) is not (exchange_type == ExchangeType.IKE_AUTH):
+        failed(RemoteError("not the exchange that comes next"))
+    else:
+        log.debug("%s: request %d, exchange %d", sa, header.message_id, exchange_type)
+        try:
+            work = RESPONDERS[exchange_type](context, sa, contents)
+        except RemoteError as malformed:
+            failed(malformed)
+        else:
+            context.start(sa, work, done, failed)
+
+
+def _open(sa: IkeSa, header: Header, data: bytes) -> tuple[Contents | None, RemoteError | None]:
+    """The contents, or what is wrong with an authentic message; neither for one that is not authentic."""
+    try:
+        message = parse_message(data)
+    except RemoteError as error:
+        log.debug("%s: dropped: %s", sa, error)
+        return None, None
+    try:
+        payloads = sa.open(data, message)
+        contents = check(header.exchange_type, response=header.response, encrypted=True, payloads=payloads)
+    except IntegrityFailure as error:
+        log.debug("%s: dropped: %s", sa, error)
+        return None, None
+    except RemoteError as error:
+        return None, error
+    return contents, None
+
+
+def _refusal(sa: IkeSa, failure: Ikev2Error) -> Response:
+    """The response to a request that failed. In IKE_AUTH the IKE SA ends with it."""
+    if sa.state is State.HALF_OPEN:
+        if isinstance(failure, RefusedHere):
+            failure = AuthenticationFailed()
+        close = f"IKE_AUTH failed: {failure}"
+    else:
+        close = ""
+    kind = failure.notify if isinstance(failure, RemoteError) else NotifyType.NO_ADDITIONAL_SAS
+    data = failure.notify_data if isinstance(failure, RemoteError) else b""
+    return Response(payloads=[Notify(type=kind, data=data)], close=close)
+
+
+def _answer(context: Context, sa: IkeSa, exchange_type: int, tail: bytes, response: Response) -> None:
+    window = sa.window
+    window.serving = False
+    if sa.state is State.CLOSED:
+        return
+    window.last_response = sa.seal(
+        response.payloads,
+        exchange_type=exchange_type,
+        response=True,
+        message_id=window.expected_id,
+        iv=context.random_bytes(sa.keyed.protect_out.iv_bytes),
+    )
+    window.last_tail = tail
+    window.expected_id += 1
+    context.send(sa, window.last_response)
+    context.mark_changed(sa)
+    if response.close:
+        if sa.state is State.HALF_OPEN:
+            context.report_failure(sa, None, response.close)
+        context.close(sa, response.close)
+        return
+    context.wake(sa)
+
+
+def _receive_response(
+    context: Context, sa: IkeSa, header: Header, data: bytes, local: Endpoint, remote: Endpoint
+) -> None:
+    window = sa.window
+    pending = window.pending
+    if pending is None or pending.answered or header.message_id != pending.message_id:
+        return
+    if header.exchange_type != pending.exchange_type:
+        return
+    contents, error = _open(sa, header, data)
+    if contents is None and error is None:
+        _take_hint(context, sa, data)
+        return
+    sa.last_heard = context.now
+    nat_traversal.follow(context, sa, local, remote)
+    pending.answered = True
+    log.debug("%s: response %d", sa, header.message_id)
+    context.mark_changed(sa)
+
+    def done(_result: None) -> None:
+        if sa.state is not State.CLOSED:
+            context.mark_changed(sa)
+            context.wake(sa)
+
+    def failed(failure: Ikev2Error) -> None:
+        _fail(context, sa, pending, contents, failure)
+        done(None)
+
+    if contents is None or error is not None:
+        failed(error or RemoteError())
+        return
+    in_auth = pending.exchange_type == ExchangeType.IKE_AUTH
+    completer = ike_auth.complete if in_auth else COMPLETERS[pending.wish.kind]
+    context.start(sa, completer(context, sa, pending, contents), done, failed)
+
+
+def _take_hint(context: Context, sa: IkeSa, data: bytes) -> None:
+    """An unprotected answer is believed by nobody, but may be a reason to ask (RFC 7296 section 2.21.4)."""
+    if liveness.take_hint(sa, context.now):
+        log.debug("%s: an unprotected message of %d bytes hints that the peer has lost us", sa, len(data))
+        context.wake(sa)
+
+
+def _fail(context: Context, sa: IkeSa, pending: Pending, contents: Contents | None, failure: Ikev2Error) -> None:
+    """A response that can't be accepted, or that we can't act on."""
+    kind = pending.wish.kind
+    if pending.exchange_type == ExchangeType.IKE_AUTH:
+        ike_auth.failed(context, sa, pending, failure)
+    elif kind in (WishKind.CREATE_CHILD, WishKind.REKEY_CHILD):
+        create_child_sa.failed(context, sa, pending, contents, failure)
+    elif kind is WishKind.REKEY_IKE:
+        rekey_ike_sa.failed(context, sa, failure)
+    else:
+        # A DELETE or a question whether the peer lives is answered by whatever is authentic.
+        log.debug("%s: response %d: %s", sa, pending.message_id, failure)
+        context.start(
+            sa, informational.complete(context, sa, pending, Contents(())), lambda _result: None, lambda _error: None
+        )
+
+
+# ------------------------------------------------------------------ out
+
+
+def pump(context: Context, sa: IkeSa) -> None:
+    """Begins the next request that is wanted, if none is under way."""
+    window = sa.window
+    while sa.wishes and window.pending is None and not window.preparing and sa.state is not State.CLOSED:
+        wish = _next_wish(context, sa)
+        if wish is None:
+            return
+        _prepare(context, sa, wish)
+
+
+def _next_wish(context: Context, sa: IkeSa) -> Wish | None:
+    """The first wish whose time has come and that the state of the IKE SA allows; it is taken off the list."""
+    ending = sa.state is not State.ESTABLISHED
+    for wish in sa.wishes:
+        if wish.not_before <= context.now and (not ending or wish.kind is WishKind.DELETE_IKE):
+            sa.wishes.remove(wish)
+            return wish
+    return None
+
+
+def _prepare(context: Context, sa: IkeSa, wish: Wish) -> None:
+    sa.window.preparing = True
+
+    def done(request: Request | None) -> None:
+        sa.window.preparing = False
+        if request is not None:
+            send_request(context, sa, request)
+
+    def failed(error: Ikev2Error) -> None:
+        sa.window.preparing = False
+        create_child_sa.not_made(context, sa, wish, error)
+
+    if wish.kind in (WishKind.CREATE_CHILD, WishKind.REKEY_CHILD):
+        context.start(sa, create_child_sa.request(context, sa, wish), done, failed)
+    elif wish.kind is WishKind.REKEY_IKE:
+        done(rekey_ike_sa.request(context, sa, wish))
+    else:
+        done(informational.request(context, sa, wish))
+
+
+def authenticate(context: Context, sa: IkeSa) -> None:
+    """Sends the IKE_AUTH request; IKE_SA_INIT is done."""
+    sa.window.preparing = True
+
+    def done(request: Request) -> None:
+        sa.window.preparing = False
+        send_request(context, sa, request)
+
+    def failed(error: Ikev2Error) -> None:
+        sa.window.preparing = False
+        context.close(sa, f"IKE_AUTH can't be sent: {error}")
+
+    context.start(sa, ike_auth.request(context, sa), done, failed)
+
+
+def send_request(context: Context, sa: IkeSa, request: Request) -> None:
+    """Sends a request with the next message ID."""
+    window = sa.window
+    data = sa.seal(
+        request.payloads,
+        exchange_type=request.exchange_type,
+        response=False,
+        message_id=window.next_id,
+        iv=context.random_bytes(sa.keyed.protect_out.iv_bytes),
+    )
+    window.pending = Pending(
+        wish=request.wish,
+        exchange_type=request.exchange_type,
+        message_id=window.next_id,
+        data=data,
+        now=context.now,
+        nonce=request.nonce,
+        spi=request.spi,
+        key_exchange=request.key_exchange,
+    )
+    window.next_id += 1
+    context.send(sa, data)
+    context.mark_changed(sa)
+    context.wake(sa)
+
+
+def retransmit_or_give_up(context: Context, sa: IkeSa) -> None:
+    """The time of the request under way has come."""
+    pending = sa.window.pending
+    if pending is None or pending.answered or context.now < pending.next_due:
+        return
+    if context.now >= pending.give_up_at:
+        context.close(sa, f"the peer at {sa.path.remote} does not answer")
+        return
+    context.send(sa, pending.data)
+    pending.back_off(context.now)
+    log.debug("%s: request %d sent again", sa, pending.message_id)

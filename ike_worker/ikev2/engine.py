@@ -1,0 +1,393 @@
+"""The IKEv2 engine: datagrams, answers and time go in; datagrams, events and the next timer come out. RFC 7296.
+
+No input or output happens here: `now` is handed in with each call (monotonic seconds), randomness at the start. What
+the network sends wrong is dropped, counted by nobody but the log, or answered with a NOTIFY; it raises nothing.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ike_worker.ikev2 import dialogue, snapshot, timers
+from ike_worker.ikev2.context import Context, OwnAuth
+from ike_worker.ikev2.datagram import Datagram, Endpoint
+from ike_worker.ikev2.errors import InvalidMajorVersion, RefusedHere, RemoteError
+from ike_worker.ikev2.events import AllClosed, Event
+from ike_worker.ikev2.exchanges import ike_sa_init
+from ike_worker.ikev2.features import liveness, nat_traversal
+from ike_worker.ikev2.iana import ExchangeType, NotifyType
+from ike_worker.ikev2.ike_sa import NO_SPI, TAIL_BYTES, IkeSa
+from ike_worker.ikev2.policy import Policy
+from ike_worker.ikev2.selection import is_subset
+from ike_worker.ikev2.snapshot import IkeSaState
+from ike_worker.ikev2.states import ChildState, State
+from ike_worker.ikev2.wire.message import Header, check_version, encode_message, parse_header, parse_message
+from ike_worker.ikev2.wire.notify import Notify
+from ike_worker.ikev2.wish import Wish, WishKind
+from ipc.messages import Acquire, IkeSaStatus, NegotiationRule, Peer, Sa
+from ipc.types import AuthMethod
+
+__all__ = ["Changes", "Datagram", "Endpoint", "Engine"]
+
+log = logging.getLogger(__name__)
+
+STRANGERS_PER_SECOND = 10
+"""How many messages that belong to no IKE SA are answered with a NOTIFY."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """IKE SAs by our own SPI: those that need a new checkpoint, and those that are no more."""
+
+    changed: tuple[bytes, ...]
+    gone: tuple[bytes, ...]
+
+
+class Engine:
+    """All IKE SAs of this host, with all peers."""
+
+    def __init__(self, *, random_bytes: Callable[[int], bytes]) -> None:
+        self._context = Context(random_bytes)
+        self._closing = False
+        self._second = 0
+        self._strangers = 0
+
+    # ------------------------------------------------------------------ policy
+
+    def set_policy(self, peers: tuple[Peer, ...], rules: tuple[NegotiationRule, ...], now: float) -> None:
+        """Takes a new policy. SAs of peers and rules that changed or are gone are deleted, others are untouched."""
+        context = self._enter(now)
+        context.policy = Policy(peers, rules)
+        for sa in list(context.ike_sas.values()):
+            self._apply_policy(sa)
+        self._settle()
+
+    def _apply_policy(self, sa: IkeSa) -> None:
+        context = self._context
+        if context.policy.peer(sa.peer.name) != sa.peer:
+            self._delete(sa, "its peer is gone from the policy, or changed")
+            return
+        for child in list(sa.children.values()):
+            if context.policy.rule(child.rule_id) is None:
+                timers.delete_child(sa, child)
+                context.wake(sa)
+
+    # ------------------------------------------------------------------ datagrams
+
+    def receive_datagram(self, data: bytes, *, local: Endpoint, remote: Endpoint, now: float) -> None:
+        """A datagram without its non-ESP marker. Whatever is in it, nothing is raised."""
+        self._enter(now)
+        try:
+            self._receive(data, local, remote)
+        except RemoteError as error:
+            log.debug("%s: dropped: %s", remote, error)
+        self._settle()
+
+    def _receive(self, data: bytes, local: Endpoint, remote: Endpoint) -> None:
+        header = parse_header(data)
+        try:
+            check_version(header)
+        except InvalidMajorVersion:
+            self._answer_stranger(header, NotifyType.INVALID_MAJOR_VERSION, local, remote)
+            raise
+        context = self._context
+        if header.exchange_type == ExchangeType.IKE_SA_INIT and not header.response:
+            if header.initiator and header.message_id == 0 and header.spi_r == NO_SPI != header.spi_i:
+                ike_sa_init.respond(context, header, data, local, remote)
+            return
+        own_spi, peer_spi = (header.spi_r, header.spi_i) if header.initiator else (header.spi_i, header.spi_r)
+        sa = context.ike_sas.get(own_spi)
+        if sa is None:
+            self._receive_for_nobody(header, own_spi, data, local, remote)
+        elif sa.state is State.CONNECTING:
+            self._receive_init_response(sa, header, data, local, remote)
+        elif sa.peer_spi == peer_spi:
+            if header.exchange_type == ExchangeType.INFORMATIONAL and _is_in_clear(data):
+                self._take_hint(sa, data)
+            else:
+                dialogue.receive(context, sa, header, data, local, remote)
+
+    def _receive_init_response(self, sa: IkeSa, header: Header, data: bytes, local: Endpoint, remote: Endpoint) -> None:
+        context = self._context
+        if header.exchange_type != ExchangeType.IKE_SA_INIT or header.initiator or header.message_id != 0:
+            return
+        if ike_sa_init.complete(context, sa, parse_message(data), data, local, remote):
+            dialogue.authenticate(context, sa)
+        context.wake(sa)
+
+    def _receive_for_nobody(
+        self, header: Header, own_spi: bytes, data: bytes, local: Endpoint, remote: Endpoint
+    ) -> None:
+        context = self._context
+        ghost = context.ghosts.get(own_spi)
+        if ghost is not None and context.now < ghost.until and not header.response:
+            if ghost.tail == data[-TAIL_BYTES:]:
+                context.answer_stranger(ghost.response, local, remote)
+            return
+        if not header.response:
+            self._answer_stranger(header, NotifyType.INVALID_IKE_SPI, local, remote)
+
+    def _take_hint(self, sa: IkeSa, data: bytes) -> None:
+        """RFC 7296 section 2.21.4: an unprotected INVALID_IKE_SPI is never believed, but is a reason to ask."""
+        message = parse_message(data)
+        says_so = any(isinstance(one, Notify) and one.type == NotifyType.INVALID_IKE_SPI for one in message.payloads)
+        if says_so and liveness.take_hint(sa, self._context.now):
+            self._context.wake(sa)
+
+    def _answer_stranger(self, header: Header, kind: NotifyType, local: Endpoint, remote: Endpoint) -> None:
+        """An unprotected answer (RFC 7296 sections 1.5, 2.5 and 2.21.4), so many in a second."""
+        if header.response:
+            return
+        second = int(self._context.now)
+        if second != self._second:
+            self._second, self._strangers = second, 0
+        self._strangers += 1
+        if self._strangers > STRANGERS_PER_SECOND:
+            return
+        answer = encode_message(
+            spi_i=header.spi_i,
+            spi_r=header.spi_r,
+            exchange_type=header.exchange_type,
+            initiator=not header.initiator,
+            response=True,
+            message_id=header.message_id,
+            payloads=[Notify(type=kind)],
+        )
+        self._context.answer_stranger(answer, local, remote)
+
+    def datagrams_to_send(self) -> list[Datagram]:
+        """What is to be sent since the last call, in order."""
+        outbox, self._context.outbox = self._context.outbox, []
+        return outbox
+
+    # ------------------------------------------------------------------ time and events
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` must be called; None if nothing waits for time."""
+        return self._context.next_timer()
+
+    def handle_timer(self, now: float) -> None:
+        """Does what is due at `now`."""
+        context = self._enter(now)
+        while (sa := context.take_due()) is not None:
+            timers.run(context, sa)
+            self._settle()
+        self._settle()
+
+    def next_event(self) -> Event | None:
+        """The next event, in order; None if there is none."""
+        events = self._context.events
+        return events.popleft() if events else None
+
+    # ------------------------------------------------------------------ wishes from outside
+
+    def initiate(self, rule_id: int, now: float, *, acquire: Acquire | None = None) -> None:
+        """Negotiates a Child SA for a rule; nothing happens if that is under way, or if one stands that would do."""
+        context = self._enter(now)
+        rule = context.policy.rule(rule_id)
+        peer = context.policy.peer(rule.peer) if rule is not None else None
+        if rule is None or peer is None or self._closing:
+            return
+        siblings = context.with_peer(peer.name)
+        if any(_negotiates(sa, rule_id) or _serves(sa, rule_id, acquire) for sa in siblings):
+            return
+        wish = Wish(
+            kind=WishKind.CREATE_CHILD,
+            rule_id=rule_id,
+            acquire_id=acquire.acquire_id if acquire is not None else 0,
+            packet_local=acquire.packet_local if acquire is not None else None,
+            packet_remote=acquire.packet_remote if acquire is not None else None,
+        )
+        standing = [sa for sa in siblings if sa.state in (State.ESTABLISHED, State.CONNECTING, State.AUTHENTICATING)]
+        if standing:
+            best = max(standing, key=lambda sa: (sa.state is State.ESTABLISHED, sa.established_at))
+            best.wishes.append(wish)
+            context.wake(best)
+        else:
+            context.wake(ike_sa_init.begin(context, peer, wish))
+        self._settle()
+
+    def rekey_child(self, spi_in: int, now: float) -> None:
+        """Rekeys the Child SA with this inbound SPI."""
+        sa = self._enter(now).child_owners.get(spi_in)
+        if sa is not None:
+            timers.rekey_child(sa, sa.children[spi_in])
+            self._context.wake(sa)
+        self._settle()
+
+    def delete_child(self, spi_in: int, now: float) -> None:
+        """Deletes the Child SA with this inbound SPI, on both sides."""
+        sa = self._enter(now).child_owners.get(spi_in)
+        if sa is not None:
+            timers.delete_child(sa, sa.children[spi_in])
+            self._context.wake(sa)
+        self._settle()
+
+    def rekey_ike_sa(self, own_spi: bytes, now: float) -> None:
+        """Rekeys the IKE SA with this SPI of ours; its Child SAs move to the new one."""
+        sa = self._enter(now).ike_sas.get(own_spi)
+        if sa is not None and sa.state is State.ESTABLISHED and not sa.wants(WishKind.REKEY_IKE):
+            sa.wishes.append(Wish(kind=WishKind.REKEY_IKE))
+            self._context.wake(sa)
+        self._settle()
+
+    def delete_ike_sa(self, own_spi: bytes, now: float) -> None:
+        """Deletes the IKE SA with this SPI of ours and its Child SAs, on both sides."""
+        sa = self._enter(now).ike_sas.get(own_spi)
+        if sa is not None:
+            self._delete(sa, "deleted by us")
+        self._settle()
+
+    def close_all(self, now: float) -> None:
+        """Deletes everything; AllClosed comes when every DELETE is answered or given up. Nothing new is begun."""
+        context = self._enter(now)
+        self._closing = True
+        for sa in list(context.ike_sas.values()):
+            self._delete(sa, "deleted by us")
+        self._settle()
+
+    def _delete(self, sa: IkeSa, reason: str) -> None:
+        if sa.handshake is not None and sa.state is not State.DELETING:
+            self._context.close(sa, reason)
+            return
+        timers.delete_ike_sa(sa)
+        self._context.wake(sa)
+
+    def child_expired(self, spi: int, hard: bool, now: float) -> None:
+        """The kernel says that a lifetime is over: soft, it is rekeyed; hard, it is deleted."""
+        context = self._enter(now)
+        sa = self._owner(spi)
+        for child in list(sa.children.values()) if sa is not None else ():
+            if sa is not None and spi in (child.spi_in, child.outbound.spi):
+                if hard:
+                    timers.delete_child(sa, child)
+                else:
+                    timers.rekey_child(sa, child)
+                context.wake(sa)
+        self._settle()
+
+    def peer_moved(self, spi: int, remote: Endpoint, now: float) -> None:
+        """The data path saw authentic ESP of this SA from a new address or port (RFC 7296 section 2.23)."""
+        context = self._enter(now)
+        sa = self._owner(spi)
+        if sa is not None:
+            nat_traversal.follow(context, sa, sa.path.local, remote)
+            context.wake(sa)
+        self._settle()
+
+    def _owner(self, spi: int) -> IkeSa | None:
+        owners = self._context.child_owners
+        if spi in owners:
+            return owners[spi]
+        return next(
+            (sa for sa in owners.values() if any(child.outbound.spi == spi for child in sa.children.values())), None
+        )
+
+    # ------------------------------------------------------------------ answers to events
+
+    def spi_allocated(self, token: int, spi: int, now: float) -> None:
+        """Answer to AllocateSpi."""
+        self._enter(now).answer(token, spi)
+        self._settle()
+
+    def auth_computed(self, token: int, method: AuthMethod, data: bytes, now: float) -> None:
+        """Answer to ComputeAuth."""
+        self._enter(now).answer(token, OwnAuth(method=method, data=data))
+        self._settle()
+
+    def auth_verified(self, token: int, valid: bool, now: float) -> None:
+        """Answer to VerifyAuth."""
+        self._enter(now).answer(token, valid)
+        self._settle()
+
+    def auth_refused(self, token: int, reason: str, now: float) -> None:
+        """Answer to ComputeAuth or VerifyAuth: the policy does not allow it."""
+        self._enter(now).refuse(token, RefusedHere(reason))
+        self._settle()
+
+    def sas_installed(self, token: int, now: float) -> None:
+        """Answer to InstallSas."""
+        self._enter(now).answer(token, None)
+        self._settle()
+
+    def sas_refused(self, token: int, reason: str, now: float) -> None:
+        """Answer to InstallSas: the agent or the kernel said no."""
+        self._enter(now).refuse(token, RefusedHere(reason))
+        self._settle()
+
+    # ------------------------------------------------------------------ state out and in
+
+    def take_changes(self) -> Changes:
+        """What has changed since the last call; half-open IKE SAs are not reported."""
+        context = self._context
+        changes = Changes(changed=tuple(context.changed), gone=tuple(context.gone))
+        context.changed, context.gone = {}, {}
+        return changes
+
+    def snapshot(self, own_spi: bytes) -> IkeSaState:
+        """The whole state of an established IKE SA; KeyError if there is none of this SPI."""
+        return snapshot.take(self._context.ike_sas[own_spi])
+
+    def restore(self, state: IkeSaState, now: float) -> None:
+        """Takes over an IKE SA, before or after `set_policy`. What was under way goes on."""
+        context = self._enter(now)
+        sa = snapshot.rebuild(state)
+        context.add(sa)
+        for spi_in in sa.children:
+            context.child_owners[spi_in] = sa
+        context.wake(sa)
+        log.info("%s: restored, %d Child SAs", sa, len(sa.children))
+        self._settle()
+
+    def status(self, own_spi: bytes) -> IkeSaStatus:
+        """An IKE SA, for people; KeyError if there is none of this SPI."""
+        return self._context.ike_sas[own_spi].status()
+
+    def installed_sas(self) -> tuple[Sa, ...]:
+        """All SAs that should be in the kernel."""
+        return tuple(
+            one for sa in self._context.ike_sas.values() for child in sa.children.values() for one in child.installed
+        )
+
+    # ------------------------------------------------------------------ inside
+
+    def _enter(self, now: float) -> Context:
+        self._context.now = now
+        return self._context
+
+    def _settle(self) -> None:
+        """Begins what is wanted, and sets timers, of all IKE SAs that something happened to."""
+        context = self._context
+        while context.awake:
+            _, sa = context.awake.popitem()
+            if sa.state is State.CLOSED:
+                continue
+            dialogue.pump(context, sa)
+            context.schedule(sa, timers.next_due(sa))
+        if self._closing and not context.ike_sas:
+            self._closing = False
+            context.events.append(AllClosed())
+
+
+def _is_in_clear(data: bytes) -> bool:
+    return parse_message(data).encrypted is None
+
+
+def _negotiates(sa: IkeSa, rule_id: int) -> bool:
+    """Whether a Child SA of this rule is under way on `sa`."""
+    pending = sa.window.pending
+    wishes = (*sa.wishes, pending.wish) if pending is not None else tuple(sa.wishes)
+    return any(wish.kind is WishKind.CREATE_CHILD and wish.rule_id == rule_id for wish in wishes)
+
+
+def _serves(sa: IkeSa, rule_id: int, acquire: Acquire | None) -> bool:
+    """Whether a Child SA of this rule stands on `sa`, and takes the packet that asks for one."""
+    for child in sa.children.values():
+        if child.rule_id == rule_id and child.state in (ChildState.INSTALLED, ChildState.REKEYING):
+            inbound = child.inbound
+            if acquire is None or (
+                is_subset((acquire.packet_local,), inbound.local)
+                and is_subset((acquire.packet_remote,), inbound.remote)
+            ):
+                return True
+    return False

@@ -1,0 +1,127 @@
+"""What the engine wants from outside, and what it tells. One of its methods answers each event that has a token."""
+
+from dataclasses import dataclass
+
+from ipc.algorithms import PrfId
+from ipc.messages import Sa, SaName
+from ipc.types import Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocateSpi:
+    """An inbound SPI is wanted. Answer: `spi_allocated`."""
+
+    token: int
+    rule_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeAuth:
+    """Our AUTH is wanted. Fields as in `ipc.messages.ComputeAuth`. Answer: `auth_computed`, `auth_refused`."""
+
+    token: int
+    peer: str
+    prf: PrfId
+    initiator: bool
+    message: bytes
+    nonce: bytes
+    sk_p: Secret
+    id_payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyAuth:
+    """Is this the peer's AUTH? Fields as in `ipc.messages.VerifyAuth`. Answer: `auth_verified`, `auth_refused`."""
+
+    token: int
+    peer: str
+    prf: PrfId
+    initiator: bool
+    message: bytes
+    nonce: bytes
+    sk_p: Secret
+    id_payload: bytes
+    method: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallSas:
+    """Install these, all or none, in this order. Answer: `sas_installed`, `sas_refused`."""
+
+    token: int
+    sas: tuple[Sa, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteSas:
+    """Remove these; no answer. May name SAs of an InstallSas that is not answered yet: keep the order."""
+
+    sas: tuple[SaName, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeSaEstablished:
+    """An IKE SA stands: both sides are authenticated, or a rekey has replaced an older one."""
+
+    own_spi: bytes
+    peer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSaEstablished:
+    """A Child SA stands. `rekeyed_spi_in` is the inbound SPI of the one that it replaces."""
+
+    own_spi: bytes
+    rule: str
+    spi_in: int
+    spi_out: int
+    rekeyed_spi_in: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSaClosed:
+    """A Child SA is no more."""
+
+    own_spi: bytes
+    rule: str
+    spi_in: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeSaClosed:
+    """An IKE SA that stood is no more."""
+
+    own_spi: bytes
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NegotiationFailed:
+    """No SA came of it. `rule` is empty where the IKE SA itself failed and no rule had asked for it."""
+
+    peer: str
+    rule: str
+    reason: str
+    """A sentence for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllClosed:
+    """After `close_all`: every DELETE is answered or given up."""
+
+
+Question = AllocateSpi | ComputeAuth | VerifyAuth | InstallSas
+"""Events with a token."""
+Event = (
+    Question
+    | DeleteSas
+    | IkeSaEstablished
+    | ChildSaEstablished
+    | ChildSaClosed
+    | IkeSaClosed
+    | NegotiationFailed
+    | AllClosed
+)

@@ -1,0 +1,201 @@
+"""IKE_AUTH: who both sides are, and the first Child SA. RFC 7296 sections 1.2, 2.15 and 2.21.2.
+
+AUTH is made and looked at by the policy loader. Whatever is wrong with a peer's identity or AUTH, it is told the
+same: AUTHENTICATION_FAILED.
+"""
+
+import logging
+
+from ike_worker.ikev2 import child_negotiation as negotiation
+from ike_worker.ikev2.child_sa import ChildSa
+from ike_worker.ikev2.context import Context, Request, Response, Work
+from ike_worker.ikev2.errors import AuthenticationFailed, Ikev2Error, Refused, RefusedHere, RemoteError
+from ike_worker.ikev2.exchange_rules import Contents
+from ike_worker.ikev2.features import initial_contact, nat_traversal
+from ike_worker.ikev2.features.retransmission import Pending
+from ike_worker.ikev2.iana import ExchangeType, NotifyType, name_of
+from ike_worker.ikev2.ike_sa import IkeSa
+from ike_worker.ikev2.selection import allows_ike
+from ike_worker.ikev2.states import ChildState, State
+from ike_worker.ikev2.wire.authentication import Authentication
+from ike_worker.ikev2.wire.identification import IdentificationInitiator, IdentificationResponder
+from ike_worker.ikev2.wire.notify import Notify
+from ike_worker.ikev2.wire.payload import Payload
+from ike_worker.ikev2.wire.sa import SecurityAssociation
+from ike_worker.ikev2.wish import Wish, WishKind
+from ipc.messages import Peer
+from ipc.types import Identity
+
+log = logging.getLogger(__name__)
+
+
+# ------------------------------------------------------------------ initiator
+
+
+def request(context: Context, sa: IkeSa) -> Work[Request]:
+    """The request, with the first Child SA that is wanted."""
+    identity = sa.peer.local_id
+    id_i = IdentificationInitiator(id_type=identity.type, data=identity.data)
+    auth = yield from context.compute_auth(sa, id_i.body)
+    wish = sa.wishes[0]
+    rule = context.policy.rule(wish.rule_id)
+    if rule is None:
+        raise RefusedHere("the rule has gone from the policy")
+    spi = yield from context.allocate_spi(rule.rule_id)
+    sa.wishes.popleft()
+    remote = sa.peer.remote_id
+    payloads: list[Payload] = [
+        id_i,
+        IdentificationResponder(id_type=remote.type, data=remote.data),
+        Authentication(method=auth.method, data=auth.data),
+        *negotiation.offer(rule, wish, spi, key_exchange=False),
+    ]
+    if initial_contact.is_first_contact(context, sa):
+        payloads.append(Notify(type=NotifyType.INITIAL_CONTACT))
+    return Request(wish=wish, exchange_type=ExchangeType.IKE_AUTH, payloads=payloads, spi=spi.to_bytes(4, "big"))
+
+
+def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) -> Work[None]:
+    """Acts on the response. AuthenticationFailed where the responder is not who it should be."""
+    id_r, auth = contents.find(IdentificationResponder), contents.find(Authentication)
+    if id_r is None or auth is None:
+        wrong = contents.wrong
+        raise Refused(
+            NotifyType.AUTHENTICATION_FAILED,
+            f"the peer answers {name_of(NotifyType, wrong.type) if wrong else 'nothing'} to IKE_AUTH",
+        )
+    if not _is(sa.peer.remote_id, id_r):
+        log.info("%s: the responder is %s, not %s", sa, id_r.data.hex(), sa.peer.remote_id)
+        raise AuthenticationFailed
+    valid = yield from context.verify_auth(sa, id_r.body, auth.method, auth.data)
+    if not valid:
+        raise AuthenticationFailed
+    wish = pending.wish
+    try:
+        pair, child = _conclude_child(context, sa, pending, contents)
+        yield from context.install(pair.inbound, pair.outbound)
+    except (RemoteError, RefusedHere) as error:
+        _without_child(context, sa, wish, contents, error)
+        return
+    context.established(sa)
+    nat_traversal.start_keepalives(context, sa)
+    sa.window.pending = None
+    context.add_child(sa, child)
+
+
+def _conclude_child(
+    context: Context, sa: IkeSa, pending: Pending, contents: Contents
+) -> tuple[negotiation.SaPair, ChildSa]:
+    rule = context.policy.rule(pending.wish.rule_id)
+    if rule is None:
+        raise RefusedHere("the rule has gone from the policy")
+    if contents.wrong is not None:
+        name = name_of(NotifyType, contents.wrong.type)
+        raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, f"the peer answers {name}")
+    agreement = negotiation.conclude(rule, contents, key_exchange=False)
+    pair = negotiation.make_sas(
+        sa,
+        agreement,
+        spi_in=int.from_bytes(pending.spi, "big"),
+        we_initiate=True,
+        nonce_i=sa.in_handshake.own_nonce,
+        nonce_r=sa.in_handshake.peer_nonce,
+        acquire_id=pending.wish.acquire_id,
+    )
+    child = negotiation.make_child(context, rule, pair, ChildState.INSTALLED)
+    return pair, child
+
+
+def _without_child(context: Context, sa: IkeSa, wish: Wish, contents: Contents, error: Ikev2Error) -> None:
+    """The IKE SA stands, its Child SA does not. If the peer has made one, it is told to delete it."""
+    context.established(sa)
+    nat_traversal.start_keepalives(context, sa)
+    pending, sa.window.pending = sa.window.pending, None
+    context.report_failure(sa, wish, f"no Child SA: {error}")
+    if contents.wrong is None and pending is not None and contents.find(SecurityAssociation) is not None:
+        sa.wishes.append(Wish(kind=WishKind.DELETE_CHILD, spi_in=int.from_bytes(pending.spi, "big")))
+
+
+def failed(context: Context, sa: IkeSa, pending: Pending, error: Ikev2Error) -> None:
+    """No IKE SA: a responder that has one is told to forget it (RFC 7296 section 2.21.2)."""
+    context.report_failure(sa, pending.wish, str(error))
+    sa.window.pending = None
+    if isinstance(error, Refused):
+        context.close(sa, str(error))
+        return
+    sa.wishes.clear()
+    sa.wishes.append(Wish(kind=WishKind.DELETE_IKE, failed=True))
+
+
+# ------------------------------------------------------------------ responder
+
+
+def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
+    """Answers the initiator, or raises AuthenticationFailed."""
+    if sa.state is not State.HALF_OPEN:
+        raise Refused(NotifyType.INVALID_SYNTAX, "IKE_AUTH on an IKE SA that stands")
+    id_i, auth = contents.need(IdentificationInitiator), contents.need(Authentication)
+    sa.peer = _identify(context, sa, id_i, contents.find(IdentificationResponder))
+    valid = yield from context.verify_auth(sa, id_i.body, auth.method, auth.data)
+    if not valid:
+        raise AuthenticationFailed
+    identity = sa.peer.local_id
+    id_r = IdentificationResponder(id_type=identity.type, data=identity.data)
+    own_auth = yield from context.compute_auth(sa, id_r.body)
+    child: ChildSa | None = None
+    child_payloads: list[Payload] = []
+    if contents.find(SecurityAssociation) is not None:
+        try:
+            child, child_payloads = yield from _first_child(context, sa, contents)
+        except (RemoteError, RefusedHere) as error:
+            child_payloads = [_child_refusal(error)]
+            context.report_failure(sa, None, f"no Child SA for the peer: {error}")
+    if contents.notify(NotifyType.INITIAL_CONTACT) is not None:
+        initial_contact.honour(context, sa)
+    context.established(sa)
+    nat_traversal.start_keepalives(context, sa)
+    if child is not None:
+        context.add_child(sa, child)
+    return Response(payloads=[id_r, Authentication(method=own_auth.method, data=own_auth.data), *child_payloads])
+
+
+def _first_child(context: Context, sa: IkeSa, contents: Contents) -> Work[tuple[ChildSa, list[Payload]]]:
+    """Both directions at once: nothing has flowed before."""
+    agreement = negotiation.accept(context, sa, contents, key_exchange=False, group=None)
+    spi = yield from context.allocate_spi(agreement.rule.rule_id)
+    handshake = sa.in_handshake
+    pair = negotiation.make_sas(
+        sa,
+        agreement,
+        spi_in=spi,
+        we_initiate=False,
+        nonce_i=handshake.peer_nonce,
+        nonce_r=handshake.own_nonce,
+    )
+    yield from context.install(pair.inbound, pair.outbound)
+    child = negotiation.make_child(context, agreement.rule, pair, ChildState.INSTALLED)
+    return child, negotiation.answer(agreement, spi)
+
+
+def _child_refusal(error: Ikev2Error) -> Notify:
+    if isinstance(error, RemoteError):
+        return Notify(type=error.notify, data=error.notify_data)
+    return Notify(type=NotifyType.NO_ADDITIONAL_SAS)
+
+
+def _identify(context: Context, sa: IkeSa, id_i: IdentificationInitiator, id_r: IdentificationResponder | None) -> Peer:
+    """The peer of the policy that this is, at the address where it called from."""
+    path = sa.path
+    for peer in context.policy.peers_between(path.local.address, path.remote.address):
+        if (
+            _is(peer.remote_id, id_i)
+            and (id_r is None or _is(peer.local_id, id_r))
+            and allows_ike(peer.ike_proposals, sa.keyed.suite)
+        ):
+            return peer
+    log.info("%s: no peer at %s has the identity %s", sa, path.remote, id_i.data.hex())
+    raise AuthenticationFailed
+
+
+def _is(identity: Identity, payload: IdentificationInitiator | IdentificationResponder) -> bool:
+    return identity.type == payload.id_type and identity.data == payload.data

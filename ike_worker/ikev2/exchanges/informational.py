@@ -1,0 +1,109 @@
+"""INFORMATIONAL: deletes, liveness, and whatever the peer notifies. RFC 7296 sections 1.4, 2.4 and 2.25."""
+
+import logging
+
+from ike_worker.ikev2.child_sa import DRAIN_S, ChildSa
+from ike_worker.ikev2.context import Context, Request, Response, Work
+from ike_worker.ikev2.exchange_rules import Contents
+from ike_worker.ikev2.features.retransmission import Pending
+from ike_worker.ikev2.iana import ExchangeType, NotifyType, ProtocolId
+from ike_worker.ikev2.ike_sa import IkeSa
+from ike_worker.ikev2.states import ChildState, State, enter
+from ike_worker.ikev2.wire.delete import Delete
+from ike_worker.ikev2.wire.notify import Notify
+from ike_worker.ikev2.wire.payload import Payload
+from ike_worker.ikev2.wish import Wish, WishKind
+
+log = logging.getLogger(__name__)
+
+_SPI_BYTES = 4
+
+
+# ------------------------------------------------------------------ initiator
+
+
+def request(context: Context, sa: IkeSa, wish: Wish) -> Request:
+    """A DELETE of the IKE SA or of a Child SA, or an empty request."""
+    payloads: list[Payload] = []
+    if wish.kind is WishKind.DELETE_IKE:
+        enter(sa, State.DELETING)
+        payloads.append(Delete(protocol=ProtocolId.IKE))
+        if wish.failed:
+            payloads.insert(0, Notify(type=NotifyType.AUTHENTICATION_FAILED))
+    elif wish.kind is WishKind.DELETE_CHILD:
+        child = sa.children.get(wish.spi_in)
+        if child is not None and child.state is not ChildState.DELETING:
+            enter(child, ChildState.DELETING)
+        # RFC 7296 section 1.4.1: the SPIs are those that the sender expects in inbound packets.
+        payloads.append(Delete(protocol=ProtocolId.ESP, spis=(wish.spi_in.to_bytes(_SPI_BYTES, "big"),)))
+    context.mark_changed(sa)
+    return Request(wish=wish, exchange_type=ExchangeType.INFORMATIONAL, payloads=payloads)
+
+
+def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) -> Work[None]:
+    """Acts on the response. Which payloads it has does not matter: it is answered."""
+    wish = pending.wish
+    sa.window.pending = None
+    if wish.kind is WishKind.DELETE_IKE:
+        context.close(sa, "the peer could not be authenticated" if wish.failed else "deleted by us")
+    elif wish.kind is WishKind.DELETE_CHILD:
+        child = sa.children.get(wish.spi_in)
+        if child is not None and child.state is ChildState.DELETING:
+            _finish(context, sa, child, "deleted by us")
+    return
+    yield  # an exchange is a generator, and this one asks nothing
+
+
+# ------------------------------------------------------------------ responder
+
+
+def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
+    """Answers a request of any content."""
+    if any(delete.protocol == ProtocolId.IKE for delete in contents.deletes):
+        return Response(payloads=[], close="deleted by the peer")
+    if contents.notify(NotifyType.AUTHENTICATION_FAILED) is not None:
+        return Response(payloads=[], close="the peer could not authenticate us")
+    for notify in contents.notifies:
+        log.debug("%s: notify %d ignored", sa, notify.type)
+    answered: list[bytes] = []
+    for delete in contents.deletes:
+        if delete.protocol == ProtocolId.ESP:
+            for spi in delete.spis:
+                yield from _deleted_by_peer(context, sa, spi, answered)
+    payloads: list[Payload] = [Delete(protocol=ProtocolId.ESP, spis=tuple(answered))] if answered else []
+    return Response(payloads=payloads)
+
+
+def _deleted_by_peer(context: Context, sa: IkeSa, spi: bytes, answered: list[bytes]) -> Work[None]:
+    child = sa.child_by_outbound(spi)
+    if child is None or child.state is ChildState.DRAINING:
+        return
+    successor = next(
+        (one for one in sa.children.values() if one.replaces == child.spi_in and one.state is ChildState.INBOUND), None
+    )
+    if successor is not None:
+        yield from switch_outbound(context, sa, successor)
+        if child.spi_in not in sa.children:
+            return
+    # RFC 7296 section 1.4.1: deletes that cross each other are not answered with a Delete payload.
+    if child.state is not ChildState.DELETING:
+        answered.append(child.spi_in.to_bytes(_SPI_BYTES, "big"))
+    _finish(context, sa, child, "deleted by the peer")
+
+
+def switch_outbound(context: Context, sa: IkeSa, child: ChildSa) -> Work[None]:
+    """From now on we send on `child`, which the peer made by a rekey."""
+    yield from context.install(child.outbound)
+    if child.state is ChildState.INBOUND:
+        child.outbound_installed = True
+        enter(child, ChildState.INSTALLED)
+        context.mark_changed(sa)
+
+
+def _finish(context: Context, sa: IkeSa, child: ChildSa, reason: str) -> None:
+    """Both sides have deleted `child`. If another replaces it, it receives what is still under way."""
+    replaced = any(one.replaces == child.spi_in for one in sa.children.values())
+    if replaced and child.state in (ChildState.REKEYING, ChildState.REKEYED, ChildState.DELETING):
+        context.drain_child(sa, child, DRAIN_S)
+    else:
+        context.close_child(sa, child, reason)

@@ -1,0 +1,218 @@
+"""CREATE_CHILD_SA for the IKE SA itself: a new one inherits the Child SAs. RFC 7296 sections 1.3.2, 2.18 and 2.25.2.
+
+While anything else is under way on the old IKE SA the answer is TEMPORARY_FAILURE, also where both sides rekey at
+once: each tries again, after a time that chance makes different.
+"""
+
+import logging
+from dataclasses import replace
+
+from ike_worker.ikev2.child_sa import REPLACED_LIFE_S
+from ike_worker.ikev2.context import NONCE_BYTES, Context, Request, Response, Work
+from ike_worker.ikev2.crypto.keymat import IkeSuite, derive_rekeyed_ike_keys
+from ike_worker.ikev2.errors import Ikev2Error, MalformedMessage, Refused, RefusedHere
+from ike_worker.ikev2.exchange_rules import Contents
+from ike_worker.ikev2.exchanges.ike_sa_init import wanted_group
+from ike_worker.ikev2.features import nat_traversal
+from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
+from ike_worker.ikev2.iana import ExchangeType, NotifyType, name_of
+from ike_worker.ikev2.ike_sa import IkeSa, NatPath, Session
+from ike_worker.ikev2.selection import choose_ike, ike_answer, offer_ike
+from ike_worker.ikev2.states import ChildState, State, enter
+from ike_worker.ikev2.wire.key_exchange import KeyExchangePayload
+from ike_worker.ikev2.wire.nonce import Nonce
+from ike_worker.ikev2.wire.payload import Payload
+from ike_worker.ikev2.wire.sa import SecurityAssociation
+from ike_worker.ikev2.wish import CHILD_WISHES, Wish, WishKind
+from ipc.algorithms import KeyExchangeId
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 30.0
+"""After a rekey that failed; after TEMPORARY_FAILURE ..."""
+RETRY_TEMPORARY_S = 4.0
+"""... sooner. Both shortened at random."""
+_RETRY_SPREAD = 0.5
+_SPI_BYTES = 8
+
+
+# ------------------------------------------------------------------ initiator
+
+
+def request(context: Context, sa: IkeSa, wish: Wish) -> Request | None:
+    """The request; None if the IKE SA is not one to rekey any more."""
+    if sa.state is not State.ESTABLISHED:
+        return None
+    group = KeyExchangeId(wish.group) if wish.group else sa.keyed.suite.key_exchange
+    seed = KeyExchangeSeed.generate(group, context.random_bytes)
+    spi, nonce = context.new_spi(), context.random_bytes(NONCE_BYTES)
+    payloads: list[Payload] = [
+        offer_ike(sa.peer.ike_proposals, spi),
+        Nonce(data=nonce),
+        KeyExchangePayload(group=group, data=seed.key_exchange.public),
+    ]
+    return Request(
+        wish=wish,
+        exchange_type=ExchangeType.CREATE_CHILD_SA,
+        payloads=payloads,
+        nonce=nonce,
+        spi=spi,
+        key_exchange=seed,
+    )
+
+
+def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) -> Work[None]:
+    """Acts on the response."""
+    sa.window.pending = None
+    if contents.wrong is not None:
+        _on_error(context, sa, pending, contents)
+        return
+    payload = contents.need(SecurityAssociation)
+    ours = pending.key_exchange
+    if ours is None:
+        raise RefusedHere("the key exchange of the request is lost")
+    chosen = choose_ike(sa.peer.ike_proposals, payload, ours.key_exchange.group)
+    theirs, nonce_r = contents.need(KeyExchangePayload), contents.need(Nonce).data
+    if chosen is None or len(payload.proposals) != 1 or len(chosen.proposal.spi) != _SPI_BYTES:
+        raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, "the responder chose what was not offered")
+    if not ours.key_exchange.group == chosen.suite.key_exchange == theirs.group:
+        raise MalformedMessage("the responder's key exchange is of another group")
+    new = _make(
+        context,
+        sa,
+        chosen.suite,
+        initiator=True,
+        own_spi=pending.spi,
+        peer_spi=chosen.proposal.spi,
+        shared=ours.key_exchange.shared_secret(theirs.data),
+        nonce_i=pending.nonce,
+        nonce_r=nonce_r,
+    )
+    _replace(context, sa, new)
+    sa.wishes.append(Wish(kind=WishKind.DELETE_IKE))
+    return
+    yield  # an exchange is a generator, and this one asks nothing
+
+
+def failed(context: Context, sa: IkeSa, error: Ikev2Error) -> None:
+    """No new IKE SA; the old one stands until the next try."""
+    sa.window.pending = None
+    log.info("%s: not rekeyed: %s", sa, error)
+    _later(context, sa, RETRY_S)
+
+
+def _on_error(context: Context, sa: IkeSa, pending: Pending, contents: Contents) -> None:
+    wrong = contents.wrong
+    if wrong is None or sa.state is not State.ESTABLISHED:
+        return
+    if wrong.type == NotifyType.INVALID_KE_PAYLOAD and not pending.wish.group:
+        group = wanted_group(wrong)
+        if group is not None and any(group in one.key_exchange for one in sa.peer.ike_proposals):
+            sa.wishes.appendleft(replace(pending.wish, group=int(group)))
+            return
+    log.info("%s: not rekeyed: the peer answers %s", sa, name_of(NotifyType, wrong.type))
+    _later(context, sa, RETRY_TEMPORARY_S if wrong.type == NotifyType.TEMPORARY_FAILURE else RETRY_S)
+
+
+def _later(context: Context, sa: IkeSa, delay_s: float) -> None:
+    chance = int.from_bytes(context.random_bytes(2), "big") / 65535
+    sa.rekey_at = context.now + delay_s * (1.0 - _RETRY_SPREAD * chance)
+
+
+# ------------------------------------------------------------------ responder
+
+
+def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
+    """Answers the peer's request for a new IKE SA."""
+    if _is_busy(sa):
+        raise Refused(NotifyType.TEMPORARY_FAILURE, "something else is under way on the IKE SA")
+    theirs = contents.need(KeyExchangePayload)
+    chosen = choose_ike(sa.peer.ike_proposals, contents.need(SecurityAssociation), theirs.group)
+    if chosen is None or len(chosen.proposal.spi) != _SPI_BYTES:
+        raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, "no proposal of the peer is acceptable for the IKE SA")
+    group = chosen.suite.key_exchange
+    if theirs.group != group:
+        raise Refused(NotifyType.INVALID_KE_PAYLOAD, f"not group {group.name}", group.to_bytes(2, "big"))
+    ours = KeyExchangeSeed.generate(group, context.random_bytes).key_exchange
+    nonce_r, own_spi = context.random_bytes(NONCE_BYTES), context.new_spi()
+    new = _make(
+        context,
+        sa,
+        chosen.suite,
+        initiator=False,
+        own_spi=own_spi,
+        peer_spi=chosen.proposal.spi,
+        shared=ours.shared_secret(theirs.data),
+        nonce_i=contents.need(Nonce).data,
+        nonce_r=nonce_r,
+    )
+    _replace(context, sa, new)
+    return Response(
+        payloads=[
+            ike_answer(chosen, own_spi),
+            Nonce(data=nonce_r),
+            KeyExchangePayload(group=group, data=ours.public),
+        ]
+    )
+    yield  # an exchange is a generator, and this one asks nothing
+
+
+def _is_busy(sa: IkeSa) -> bool:
+    if sa.state is not State.ESTABLISHED or sa.window.preparing:
+        return True
+    pending = sa.window.pending
+    if pending is not None and pending.wish.kind is not WishKind.LIVENESS:
+        return True
+    changing = any(child.state in (ChildState.REKEYING, ChildState.DELETING) for child in sa.children.values())
+    return changing or any(wish.kind in CHILD_WISHES for wish in sa.wishes)
+
+
+# ------------------------------------------------------------------ both
+
+
+def _make(
+    context: Context,
+    old: IkeSa,
+    suite: IkeSuite,
+    *,
+    initiator: bool,
+    own_spi: bytes,
+    peer_spi: bytes,
+    shared: bytes,
+    nonce_i: bytes,
+    nonce_r: bytes,
+) -> IkeSa:
+    path = NatPath(old.path.local, old.path.remote, forced=old.path.forced)
+    path.we_behind_nat, path.peer_behind_nat = old.path.we_behind_nat, old.path.peer_behind_nat
+    new = IkeSa(
+        own_spi=own_spi,
+        peer_spi=peer_spi,
+        initiator=initiator,
+        peer=old.peer,
+        path=path,
+        state=State.ESTABLISHED,
+        now=context.now,
+    )
+    keys = derive_rekeyed_ike_keys(
+        suite,
+        old_prf=old.keyed.suite.prf,
+        old_sk_d=old.keyed.keys.sk_d,
+        shared=shared,
+        nonce_i=nonce_i,
+        nonce_r=nonce_r,
+        spi_i=new.spi_i,
+        spi_r=new.spi_r,
+    )
+    new.session = Session(suite, keys, initiator=initiator)
+    return new
+
+
+def _replace(context: Context, old: IkeSa, new: IkeSa) -> None:
+    context.add(new)
+    context.established(new)
+    nat_traversal.start_keepalives(context, new)
+    old.path.keepalive_at = float("inf")
+    enter(old, State.REKEYED)
+    old.rekey_at = context.now + REPLACED_LIFE_S
+    context.move_children(old, new)
+    context.wake(new)

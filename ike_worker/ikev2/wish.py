@@ -1,0 +1,44 @@
+"""What we want of a peer: the requests that an IKE SA still has to make, one at a time (RFC 7296 section 2.3)."""
+
+import enum
+from dataclasses import dataclass
+
+from ipc.types import TrafficSelector
+
+
+class WishKind(enum.IntEnum):
+    """Kinds of request on an established IKE SA."""
+
+    CREATE_CHILD = 1
+    REKEY_CHILD = 2
+    DELETE_CHILD = 3
+    REKEY_IKE = 4
+    DELETE_IKE = 5
+    LIVENESS = 6
+
+
+CHILD_WISHES = frozenset({WishKind.CREATE_CHILD, WishKind.REKEY_CHILD, WishKind.DELETE_CHILD})
+"""Those that a rekey of the IKE SA hands on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """One request to be made. Fields that a kind has no use for keep their defaults."""
+
+    kind: WishKind
+    rule_id: int = 0
+    """CREATE_CHILD: the rule."""
+    acquire_id: int = 0
+    packet_local: TrafficSelector | None = None
+    """CREATE_CHILD: the packet that asked for it, from our side (RFC 7296 section 2.9)."""
+    packet_remote: TrafficSelector | None = None
+    spi_in: int = 0
+    """REKEY_CHILD, DELETE_CHILD: the Child SA."""
+    not_before: float = 0.0
+    """Monotonic seconds."""
+    attempts: int = 0
+    """How often the peer has answered TEMPORARY_FAILURE."""
+    group: int = 0
+    """CREATE_CHILD, REKEY_CHILD: the key exchange group that the peer wants (INVALID_KE_PAYLOAD); 0 leaves it to us."""
+    failed: bool = False
+    """DELETE_IKE: the peer could not be authenticated, and is told so."""
