@@ -35,14 +35,16 @@ def read_file(path: str, max_bytes: int) -> FileContent:
     except OSError as error:
         reason = "a symbolic link, which is not followed" if os.path.islink(path) else error.strerror
         raise FileRefused(f"{path}: {reason}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise FileRefused(f"{path}: not a regular file")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             content = file.read(max_bytes + 1)
-        except OSError as error:
-            raise FileRefused(f"{path}: {error.strerror}") from error
+    except OSError as error:
+        raise FileRefused(f"{path}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
     if len(content) > max_bytes:
         raise FileRefused(f"{path}: longer than {max_bytes} bytes")
     return FileContent(path=path, content=Secret(content), mode=stat.S_IMODE(facts.st_mode), uid=facts.st_uid)

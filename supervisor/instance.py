@@ -221,9 +221,9 @@ class Instance:
             child.reap()
 
     def _on_child_gone(self, child: Child) -> None:
-        self._conversations.child_gone(child.row.role)
         if self.phase is Phase.STARTING:
             self.start_error = self.start_error or (f"{child.name} died while it started: {child.last_exit}",)
+        self._conversations.child_gone(child.row.role)
 
     def _tick(self) -> None:
         self.loop.call_later(INTERVAL_S, self._tick)

@@ -50,7 +50,7 @@ class RunDirectory:
         longest = max(len(os.fsencode(socket_path(self.path, link))) for link in LINKS)
         if longest > MAX_SOCKET_PATH:
             raise StartFailed(
-                f"{self.path}: a run directory's name may be {longest - MAX_SOCKET_PATH} bytes shorter only"
+                f"{self.path}: its name must be {longest - MAX_SOCKET_PATH} bytes shorter, for the sockets in it"
             )
         try:
             os.makedirs(self.path, DIRECTORY_MODE, exist_ok=True)

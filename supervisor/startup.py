@@ -111,7 +111,7 @@ class Startup:
 
     def _policy_finished(self, in_force: bool, lines: tuple[str, ...]) -> None:
         if not in_force:
-            self._instance.start_error = lines
+            self._instance.start_error = self._instance.start_error or lines
 
     def _summary(self, parsed: m.PolicyParsed) -> tuple[str, ...]:
         data_path, children = self._holdings.data_path, self._holdings.children

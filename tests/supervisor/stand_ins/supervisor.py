@@ -1,4 +1,4 @@
-"""`ipsecd` with stand-ins for its roles; --patient-s SECONDS shortens the patience of its watchdog."""
+"""`ipsecd` with stand-ins for its roles; STAND_IN_SILENCE_S is how long its watchdog bears silence."""
 
 import dataclasses
 import os
@@ -6,7 +6,7 @@ import sys
 
 from ipc.roles import Role
 from supervisor import __main__ as ipsecd
-from supervisor import daemon, watchdog
+from supervisor import daemon, instance, watchdog
 from supervisor.role_table import ROLE_TABLE
 
 MODULES = {
@@ -17,7 +17,7 @@ MODULES = {
 }
 TABLE = tuple(dataclasses.replace(row, module=MODULES[row.role]) for row in ROLE_TABLE)
 
-watchdog.INTERVAL_S = 0.2
+watchdog.INTERVAL_S = instance.INTERVAL_S = 0.2
 watchdog.SILENCE_S = float(os.environ.get("STAND_IN_SILENCE_S", "10"))
 ipsecd.run = lambda settings, starter: daemon.run(settings, starter, TABLE)
 sys.exit(ipsecd.main())
