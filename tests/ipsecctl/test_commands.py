@@ -1,0 +1,193 @@
+"""ipsecctl against a real supervisor with stand-ins for its roles, in a network namespace of its own."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.namespaces import Namespace
+
+pytestmark = pytest.mark.root
+
+ROOT = Path(__file__).resolve().parents[2]
+STAND_INS = ROOT / "tests" / "supervisor"
+
+
+class Desk:
+    """Where an operator sits: a namespace, an instance, and a policy file."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self.namespace = namespace
+        self.base = Path(tempfile.mkdtemp(prefix="ipsecd-desk-"))
+        self.base.chmod(0o711)
+        self.instance = self.base / "run"
+        self.spd = self.base / "ipsec.spd"
+        self.spd.write_text("one two")
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def run(self, module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            self.namespace.command(sys.executable, "-P", "-m", module, *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=30,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(STAND_INS)])},
+        )
+
+    def start_stand_ins(self) -> int:
+        done = self.run("stand_ins.supervisor", "-d", "--instance", str(self.instance), "-f", str(self.spd))
+        assert done.returncode == 0, done.stdout
+        return int(json.loads((self.instance / "ipsecd.lock").read_text())["pid"])
+
+    def ctl(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return self.run("ipsecctl", "--instance", str(self.instance), *arguments)
+
+    def impostor(self, module: str) -> int:
+        """A process that looks like a role of this instance."""
+        package = self.base / "fake" / module
+        package.mkdir(parents=True)
+        (package / "__main__.py").write_text("import time\nprint(flush=True)\ntime.sleep(60)\n")
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module, "--instance", str(self.instance), "--supervisor", "1"],
+            env={**os.environ, "PYTHONPATH": str(package.parent)},
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        self.processes.append(process)
+        return process.pid
+
+    def findings(self) -> list[str]:
+        status: Any = json.loads(self.ctl("status", "--json").stdout)
+        return [finding["code"] for finding in status["findings"]]
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            os.kill(int(json.loads((self.instance / "ipsecd.lock").read_text())["pid"]), signal.SIGKILL)
+        shutil.rmtree(self.base, ignore_errors=True)
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    with Namespace("desk") as namespace:
+        made = Desk(namespace)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def test_a_running_instance_is_reported_with_its_worker_and_exit_code_0(desk: Desk) -> None:
+    desk.start_stand_ins()
+    done = desk.ctl("status")
+    lines = done.stdout.splitlines()
+    assert (done.returncode, lines[0]) == (0, "IPsec running"), done.stdout
+    assert lines[1].startswith("ike_worker pid ")
+    assert "policy_loader  " in done.stdout
+    assert "restored-0  established  192.0.2.1:500  192.0.2.2:500" in done.stdout
+
+
+def test_the_json_has_everything(desk: Desk) -> None:
+    pid = desk.start_stand_ins()
+    done = desk.ctl("status", "--json")
+    status: Any = json.loads(done.stdout)
+    assert (done.returncode, status["pid"], status["running"], status["findings"]) == (0, pid, True, [])
+    assert status["tunnels"][0]["peer"] == "restored-0"
+    assert status["roles"][0]["process"]["effective_capabilities"] == 1 << 12
+
+
+def test_a_stopped_instance_is_reported_with_exit_code_0(desk: Desk) -> None:
+    done = desk.ctl("status")
+    assert (done.returncode, done.stdout) == (0, "IPsec stopped\n")
+
+
+def test_start_has_nothing_to_do_where_it_runs(desk: Desk) -> None:
+    pid = desk.start_stand_ins()
+    done = desk.ctl("start")
+    assert (done.returncode, done.stdout) == (0, f"ipsecd is already running (pid {pid})\n")
+
+
+def test_a_start_that_fails_says_why(desk: Desk) -> None:
+    done = desk.ctl("start", "--spd", str(desk.base / "nothing"))
+    assert (done.returncode, done.stdout) == (1, f"ipsecd: {desk.base}/nothing: No such file or directory\n")
+
+
+def test_stop_says_each_step_and_leaves_nothing(desk: Desk) -> None:
+    desk.start_stand_ins()
+    done = desk.ctl("stop")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-1] == "IPsec stopped"
+    assert done.stdout.count("ended as asked") == 4
+    assert desk.ctl("status").stdout == "IPsec stopped\n"
+
+
+def test_stop_of_what_does_not_run_complains_cleans_up_anyway_and_exits_1(desk: Desk) -> None:
+    pid = desk.start_stand_ins()
+    os.kill(pid, signal.SIGKILL)
+    worker = desk.impostor("ike_worker")
+    assert sorted(desk.findings()) == ["orphaned", "stale-lock"]
+    done = desk.ctl("stop")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1
+    assert lines[0].startswith("ipsecctl: IPsec is not running")
+    assert lines[1] == "ipsecctl: cleaning up anyway"
+    assert f"  ike_worker (pid {worker}) was ended by SIGTERM" in lines
+    assert f"  removed {desk.instance}/ipsecd.lock" in lines
+    assert f"  removed {desk.instance}/state.json" in lines
+    assert [path.name for path in desk.instance.rglob("*") if not path.is_dir()] == ["ipsecd.log"]
+    assert desk.ctl("status").returncode == 0
+    assert len(desk.ctl("stop").stdout.splitlines()) == 2
+
+
+def test_a_second_worker_beside_a_healthy_one_is_illicit(desk: Desk) -> None:
+    desk.start_stand_ins()
+    worker = desk.impostor("ike_worker")
+    done = desk.ctl("status")
+    assert done.returncode == 1
+    assert f"illicit: ike_worker (pid {worker}) is no process of the supervisor" in done.stdout
+    assert desk.findings() == ["illicit"]
+
+
+def test_a_supervisor_that_does_not_answer_is_reported_in_bounded_time(desk: Desk) -> None:
+    pid = desk.start_stand_ins()
+    os.kill(pid, signal.SIGSTOP)
+    done = desk.ctl("status")
+    os.kill(pid, signal.SIGCONT)
+    assert done.returncode == 1
+    assert done.stdout.startswith("IPsec running\n")
+    assert f"no-answer: the supervisor (pid {pid}) holds {desk.instance}/ipsecd.lock" in done.stdout
+
+
+def test_a_lock_that_was_left_is_named_and_blocks_no_start(desk: Desk) -> None:
+    os.kill(desk.start_stand_ins(), signal.SIGKILL)
+    assert desk.findings() == ["stale-lock"]
+    desk.start_stand_ins()
+    assert desk.findings() == []
+
+
+def test_reload_says_what_is_in_force_and_what_is_wrong(desk: Desk) -> None:
+    assert desk.ctl("reload").stdout == "ipsecctl: IPsec is not running\n"
+    desk.start_stand_ins()
+    desk.spd.write_text("one two three")
+    done = desk.ctl("reload")
+    assert (done.returncode, done.stdout) == (0, "policy generation 2 is in force: 3 rules\n")
+    desk.spd.write_text("refuse")
+    done = desk.ctl("reload")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == f"{desk.spd}:1:1: refuse: this word is refused"
+    assert desk.findings() == ["policy-refused"]
