@@ -43,8 +43,6 @@ _UDP_ENCAP_ESPINUDP = 2
 _TUNSETIFF = 0x400454CA
 _IFF_TUN = 0x0001
 _IFF_NO_PI = 0x1000
-_F_ADD_SEALS = 1033
-_F_SEAL_SEAL, _F_SEAL_SHRINK, _F_SEAL_GROW = 1, 2, 4
 
 
 class Descriptors:
@@ -222,8 +220,7 @@ def _open_tun() -> int:
 
 
 def _open_counters() -> int:
-    """Memory that outlives the data path: its sequence numbers go on where they were. Nobody can change its size."""
-    descriptor = os.memfd_create("ipsecd-counters", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    """Memory that outlives the data path: its sequence numbers go on where they were."""
+    descriptor = os.memfd_create("ipsecd-counters", os.MFD_CLOEXEC)
     os.ftruncate(descriptor, COUNTERS_BYTES)
-    fcntl.fcntl(descriptor, _F_ADD_SEALS, _F_SEAL_SEAL | _F_SEAL_SHRINK | _F_SEAL_GROW)
     return descriptor
