@@ -20,8 +20,8 @@ HEADER_BYTES = 8
 """SPI and the low half of the sequence number."""
 TRAILER_BYTES = 2
 """Pad length and next header."""
-PADDING = bytes(range(1, 256))
-"""RFC 4303 section 2.4: padding counts from 1."""
+PADDING = tuple(bytes(range(1, length + 1)) for length in range(256))
+"""By length; it counts from 1 (RFC 4303 section 2.4)."""
 
 Sealer = Callable[[int, bytes, int], bytes]
 """(64-bit sequence number, payload, next header) to an ESP packet."""
@@ -44,7 +44,7 @@ def trailers(block: int) -> tuple[tuple[bytes, ...], ...]:
     """For each next header, by (payload length modulo `block`), the padding and trailer that fill the block."""
     lengths = [-(rest + TRAILER_BYTES) % block for rest in range(block)]
     return tuple(
-        tuple(PADDING[:length] + bytes([length, next_header]) for length in lengths) for next_header in range(256)
+        tuple(PADDING[length] + bytes([length, next_header]) for length in lengths) for next_header in range(256)
     )
 
 
@@ -55,11 +55,12 @@ _TRAILERS_16 = trailers(16)
 
 def payload_of(plaintext: bytes) -> bytes | None:
     """The payload of an opened packet; None if the padding is not 1, 2, 3, … (RFC 4303 section 2.4)."""
-    if len(plaintext) < TRAILER_BYTES:
+    try:
+        length = plaintext[-2]
+    except IndexError:
         return None
-    length = plaintext[-2]
-    end = len(plaintext) - TRAILER_BYTES - length
-    if end < 0 or plaintext[end:-2] != PADDING[:length]:
+    end = -TRAILER_BYTES - length
+    if length and plaintext[end:-2] != PADDING[length]:
         return None
     return plaintext[:end]
 

@@ -34,8 +34,15 @@ _MAX_EXTENSION_HEADERS = 8
 _WITH_PORTS = frozenset({TCP, UDP, 33, 132, 136})  # and DCCP, SCTP, UDP-Lite
 _IPV4_HEADER = struct.Struct("!BBHHHBBH4s4s")
 _PORTS = struct.Struct("!HH")
+# Version to traffic class, fragment bits, time to live, protocol, addresses and ports.
+_IPV4_FLOW = struct.Struct("!H4xHBB2x12s").unpack_from
+# Version to flow label, next header, addresses and ports.
+_IPV6_FLOW = struct.Struct("!I2xBx36s").unpack_from
 _ICMP_QUOTE_BYTES = 548
 """RFC 1812 section 4.3.2.3: an ICMP error is no longer than 576 bytes."""
+
+
+FlowKey = tuple[int | bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +59,26 @@ class PacketFields:
     """Any fragment, the first one too."""
 
 
-def flow_key(packet: bytes) -> bytes | None:
-    """A key that is equal for packets of one TCP or UDP flow with one traffic class, or None: read the packet."""
-    if len(packet) < 28:
+def flow_key(packet: bytes) -> FlowKey | None:
+    """A key that is equal for packets of one flow, None if the packet is too short to have one.
+
+    It is meant for looking up, once for each packet; what is stored under a key must come from `is_flow` packets.
+    """
+    try:
+        return _IPV4_FLOW(packet) if packet[0] < 0x60 else _IPV6_FLOW(packet)
+    except (struct.error, IndexError):
         return None
-    first = packet[0]
-    if first == 0x45:
-        if packet[9] in (TCP, UDP) and not (packet[6] & 0x3F or packet[7]):
-            return packet[:2] + packet[9:10] + packet[12:24]
-    elif first & 0xF0 == 0x60 and packet[6] in (TCP, UDP) and len(packet) >= 48:
-        return packet[:4] + packet[6:7] + packet[8:44]
-    return None
+
+
+def is_flow(packet: bytes, fields: PacketFields) -> bool:
+    """Whether all packets with the flow key of this one have the same selector fields and traffic class.
+
+    So for TCP and UDP with the ports where the key has them. All that tells such a packet from others (version, header
+    length, fragment bits, protocol) is part of the key.
+    """
+    if fields.protocol not in (TCP, UDP) or fields.fragment:
+        return False
+    return packet[0] == 0x45 if fields.version == 4 else packet[6] == fields.protocol
 
 
 def read_fields(packet: bytes) -> PacketFields | None:

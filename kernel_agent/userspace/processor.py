@@ -9,15 +9,16 @@ import collections
 import enum
 import ipaddress
 import logging
+import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from ipc import messages as m
-from ipc.types import Action, Direction, IpAddress, Mode, TrafficSelector
+from ipc.types import Action, Direction, IpAddress, TrafficSelector
 from kernel_agent.userspace import esp
 from kernel_agent.userspace import packet as ip
 from kernel_agent.userspace.counters import CounterMemory, SlotRefused
-from kernel_agent.userspace.packet import PacketFields, flow_key
+from kernel_agent.userspace.packet import FlowKey, PacketFields, flow_key, is_flow
 from kernel_agent.userspace.replay import ReplayWindow
 from kernel_agent.userspace.sad import NO_LIMIT, Association, InboundSa, OutboundSa, Sad, sa_tag
 from kernel_agent.userspace.spd import PolicyReader, Spd
@@ -103,7 +104,7 @@ class Processor:
         self._sad = Sad()
         self._spd = Spd()
         self._reader = PolicyReader()
-        self._flows: dict[bytes, Lane] = {}
+        self._flows: dict[FlowKey | None, Lane] = {}
         self._lanes: dict[tuple[OutboundSa, int], Lane] = {}
         self._waiting = WaitingRoom(first_acquire_id)
 
@@ -183,7 +184,7 @@ class Processor:
         active: list[Lane] = []
         for packet in packets:
             key = flow_key(packet)
-            lane = flows.get(key) if key else None
+            lane = flows.get(key)
             if lane is None:
                 lane = self._find_lane(packet, key)
                 if lane is None:
@@ -196,38 +197,57 @@ class Processor:
 
     def inbound(self, packets: list[bytes], source: tuple[str, int] | None, tos: int) -> None:
         """Opens ESP packets that came together; `source` is the UDP source, None for raw IP, `tos` the outer class."""
-        sas = self._sad.inbound
-        opened: list[tuple[InboundSa, bytes]] = []
-        touched: dict[InboundSa, None] = {}
+        runs: dict[bytes, list[bytes]] = {}
         for packet in packets:
-            sa = sas.get(packet[:4])
-            if sa is None or len(packet) < esp.HEADER_BYTES:
-                self._drop(Drop.SHORT if len(packet) < esp.HEADER_BYTES else Drop.UNKNOWN_SPI)
+            spi = packet[:4]
+            if spi in runs:
+                runs[spi].append(packet)
+            else:
+                runs[spi] = [packet]
+        for spi, run in runs.items():
+            sa = self._sad.inbound.get(spi)
+            if sa is None:
+                if spi != _KEEPALIVE:
+                    self._drop(Drop.UNKNOWN_SPI, len(run))
                 continue
-            window = sa.window
-            sequence = int.from_bytes(packet[4:8])
-            if sa.sa.esn:
-                sequence = window.infer(sequence)
-            if not window.admits(sequence):
-                self._drop(Drop.REPLAYED)
+            plaintexts = self._open(sa, run, source)
+            if plaintexts:
+                # Before anything is delivered: a packet that was delivered is refused for ever, killed or not.
+                sa.store_window()
+                self._deliver(sa, plaintexts, tos)
+
+    def _open(self, sa: InboundSa, packets: list[bytes], source: tuple[str, int] | None) -> list[bytes]:
+        """The plaintexts of packets of one SA, each marked as seen (RFC 4303 section 3.4)."""
+        window, open_packet, esn = sa.window, sa.open, sa.sa.esn
+        mark, header = window.mark, _HEADER
+        plaintexts: list[bytes] = []
+        for packet in packets:
+            if len(packet) < esp.HEADER_BYTES:
+                self._drop(Drop.SHORT)
                 continue
-            plaintext = sa.open(packet, sequence)
+            low = header(packet)[0]
+            highest = window.highest
+            ahead = low - (highest & 0xFFFFFFFF)
+            if 0 < ahead < _NEAR:
+                sequence = highest + ahead  # in order, as most are
+            else:
+                sequence = window.infer(low) if esn else low
+                if not window.admits(sequence):
+                    self._drop(Drop.REPLAYED)
+                    continue
+            plaintext = open_packet(packet, sequence)
             if plaintext is None:
                 self._drop(Drop.NOT_AUTHENTIC)
                 continue
-            if source != sa.peer and source is not None and sequence > window.highest:
+            if source != sa.peer and source is not None and sequence > highest:
                 self._peer_moved(sa, source)
-            window.mark(sequence)
-            touched[sa] = None
-            opened.append((sa, plaintext))
-        for sa in touched:
-            # Before anything is delivered: a packet that was delivered is refused for ever, killed or not.
-            sa.store_window()
-        self._deliver(opened, tos)
+            mark(sequence)
+            plaintexts.append(plaintext)
+        return plaintexts
 
     # ------------------------------------------------------------- outbound, step by step
 
-    def _find_lane(self, packet: bytes, key: bytes | None) -> Lane | None:
+    def _find_lane(self, packet: bytes, key: FlowKey | None) -> Lane | None:
         """The lane for a packet whose flow is not known; None if it was dropped or has to wait."""
         fields = ip.read_fields(packet)
         if fields is None:
@@ -241,11 +261,11 @@ class Processor:
         if sa is None:
             self._wait(rule.rule_id, fields, packet)
             return None
-        if sa.sa.mode is Mode.TRANSPORT and fields.fragment:
+        if not sa.tunnel and fields.fragment:
             self._drop(Drop.FRAGMENT)  # RFC 4303 section 3.3.4
             return None
         lane = self._lane(sa, ip.traffic_class(packet))
-        if lane is not None and key is not None:
+        if lane is not None and is_flow(packet, fields):
             if len(self._flows) >= MAX_FLOWS:
                 self._flows.clear()
             self._flows[key] = lane
@@ -272,7 +292,7 @@ class Processor:
         first = sa.take_numbers(len(packets))  # stored as spent before anything is sent
         count = sa.next_sequence - first
         seal = sa.seal
-        if sa.sa.mode is Mode.TUNNEL:
+        if sa.tunnel:
             sealed = [
                 seal(sequence, packet, ip.IPIP if packet[0] < 0x50 else ip.IPV6_IN_IP)
                 for sequence, packet in enumerate(packets[:count], first)
@@ -309,7 +329,7 @@ class Processor:
         if sa.peer_port:
             outer += ip.UDP_HEADER_BYTES
         largest = esp.largest_payload(sa.sa, mtu - outer)
-        if sa.sa.mode is Mode.TRANSPORT:
+        if not sa.tunnel:
             largest += ip.IPV4_HEADER_BYTES if sa.peer.version == 4 else ip.IPV6_HEADER_BYTES
         log.debug("SA %08x: path MTU %d, packets up to %d", sa.sa.spi, mtu, largest)
         sa.largest_packet = largest
@@ -340,46 +360,43 @@ class Processor:
 
     # ------------------------------------------------------------- inbound, step by step
 
-    def _deliver(self, opened: list[tuple[InboundSa, bytes]], tos: int) -> None:
+    def _deliver(self, sa: InboundSa, plaintexts: list[bytes], tos: int) -> None:
         """Checks what is inside against the SA (RFC 4301 section 5.2) and hands it to the host."""
-        write, congested = self._device.write, tos & ip.ECN_MASK == ip.ECN_CE
-        packets: collections.Counter[InboundSa] = collections.Counter()
-        octets: collections.Counter[InboundSa] = collections.Counter()
-        for sa, plaintext in opened:
+        write, verified = self._device.write, sa.verified
+        congested = sa.tunnel and tos & ip.ECN_MASK == ip.ECN_CE
+        packets = octets = 0
+        for plaintext in plaintexts:
             packet = _inner_packet(sa, plaintext, tos)
             if packet is None:
                 # RFC 4303 section 2.6: dummy packets of the peer's are dropped, and are no error.
                 if plaintext[-1:] != _DUMMY:
                     self._drop(Drop.PADDING)
                 continue
-            key = flow_key(packet)
-            if key not in sa.verified and not self._verify(sa, packet, key):
+            if flow_key(packet) not in verified and not self._verify(sa, packet):
                 self._drop(Drop.SELECTORS)
                 continue
-            if congested and sa.sa.mode is Mode.TUNNEL:
+            if congested:
                 marked = ip.with_congestion(packet)
                 if marked is None:
                     self._drop(Drop.CONGESTION)
                     continue
                 packet = marked
-            if not write(packet):
+            if write(packet):
+                packets += 1
+                octets += len(packet)
+            else:
                 self._drop(Drop.UNDELIVERED)
-                continue
-            packets[sa] += 1
-            octets[sa] += len(packet)
         if packets:
-            now = self._clock()
-            for sa, count in packets.items():
-                sa.count(count, octets[sa], now)
+            sa.count(packets, octets, self._clock())
 
-    def _verify(self, sa: InboundSa, packet: bytes, key: bytes | None) -> bool:
+    def _verify(self, sa: InboundSa, packet: bytes) -> bool:
         fields = ip.read_fields(packet)
         if fields is None or not sa.covers(fields):
             return False
-        if key is not None:
+        if is_flow(packet, fields):
             if len(sa.verified) >= MAX_VERIFIED_FLOWS:
                 sa.verified.clear()
-            sa.verified.add(key)
+            sa.verified.add(flow_key(packet))
         return True
 
     def _peer_moved(self, sa: InboundSa, source: tuple[str, int]) -> None:
@@ -459,6 +476,10 @@ class Processor:
             self.drops[reason] += count
 
 
+_HEADER = struct.Struct("!4xI").unpack_from
+_NEAR = 1 << 30
+"""A number so little ahead of the highest one is in the same or the next subspace, whatever the window."""
+_KEEPALIVE = b"\xff"  # RFC 3948 section 2.3
 _DUMMY = bytes([ip.NO_NEXT_HEADER])
 
 
@@ -473,7 +494,7 @@ def _inner_packet(sa: InboundSa, plaintext: bytes, tos: int) -> bytes | None:
     if not payload:
         return None
     next_header = plaintext[-1]
-    if sa.sa.mode is Mode.TUNNEL:
+    if sa.tunnel:
         version = 4 if next_header == ip.IPIP else 6 if next_header == ip.IPV6_IN_IP else 0
         return payload if payload[0] >> 4 == version else None
     if next_header == ip.NO_NEXT_HEADER:

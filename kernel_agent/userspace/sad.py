@@ -7,9 +7,9 @@ import hashlib
 from typing import Protocol
 
 from ipc.messages import Sa, SaName
-from ipc.types import Direction, IpAddress, TrafficSelector
+from ipc.types import Direction, IpAddress, Mode, TrafficSelector
 from kernel_agent.userspace import esp
-from kernel_agent.userspace.packet import PacketFields
+from kernel_agent.userspace.packet import FlowKey, PacketFields
 from kernel_agent.userspace.replay import ReplayWindow
 
 LAST_SEQUENCE = (1 << 32) - 1
@@ -67,11 +67,13 @@ class Association:
         "slot",
         "soft_at",
         "tag",
+        "tunnel",
     )
 
     def __init__(self, sa: Sa, slot: Slot, installed_at: float) -> None:
         self.sa = sa
         self.tag = sa_tag(sa)
+        self.tunnel = sa.mode is Mode.TUNNEL
         self.slot = slot
         self.installed_at = self.last_used = installed_at
         self.packets = self.bytes = 0
@@ -152,7 +154,7 @@ class InboundSa(Association):
         super().__init__(sa, slot, installed_at)
         self.open = esp.opener(sa)
         self.window = window
-        self.verified: set[bytes] = set()
+        self.verified: set[FlowKey | None] = set()
         """Flow keys of packets that the selectors cover."""
         self.peer: tuple[str, int] | None = None
         if sa.encapsulation:

@@ -77,7 +77,9 @@ def test_ports_of_later_fragments_are_not_known() -> None:
     assert later is not None
     assert later.fragment
     assert (later.source_port, later.destination_port) == (None, None)
-    assert ip.flow_key(bytes(packet)) is None
+    for fields, flags in ((first, 0x2000), (later, 185)):
+        packet[6:8] = flags.to_bytes(2)
+        assert not ip.is_flow(bytes(packet), fields)
 
 
 @pytest.mark.parametrize(("offset", "port"), [(0, 5000), (8, None)])
@@ -141,6 +143,24 @@ def test_too_big_tells_the_sender(pair: tuple[str, str]) -> None:
         assert error[44:48] == (1300).to_bytes(4)
         assert len(error) <= 1280
     assert ip.too_big(error, 100) is None
+
+
+@given(st.binary(min_size=48, max_size=60), st.sampled_from([0x45, 0x46, 0x60, 0x6A]), st.sampled_from([1, 6, 17, 44]))
+def test_packets_with_the_key_of_a_flow_have_its_fields(data: bytes, first: int, protocol: int) -> None:
+    changed = bytearray(data)
+    changed[0] = first
+    changed[6 if first >= 0x60 else 9] = protocol
+    packet = bytes(changed)
+    fields = ip.read_fields(packet)
+    if fields is None or not ip.is_flow(packet, fields):
+        return
+    for index in range(len(packet)):
+        changed = bytearray(packet)
+        changed[index] ^= 0x24
+        other = bytes(changed)
+        if ip.flow_key(other) == ip.flow_key(packet):
+            assert ip.read_fields(other) == fields
+            assert ip.traffic_class(other) == ip.traffic_class(packet)
 
 
 @pytest.mark.parametrize("pair", [("10.1.0.1", "10.2.0.1"), ("fd01::1", "fd02::1")])

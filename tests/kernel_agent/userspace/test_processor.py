@@ -271,11 +271,13 @@ def test_replays_and_forgeries_are_dropped(left: Host, right: Host) -> None:
     left.processor.outbound([ping(number) for number in range(100)])
     sent = left.take_sent()
     forged = sent[99][:-1] + bytes([sent[99][-1] ^ 1])
-    right.processor.inbound([forged, sent[99], sent[99], sent[50], sent[0], b"", b"\0\0\x10", sent[1][:20]], None, 0)
+    right.processor.inbound(
+        [forged, sent[99], sent[99], sent[50], sent[0], b"", b"\0\0\x10", sent[1][:20], sent[1][:6]], None, 0
+    )
     assert right.delivered == [ping(99), ping(50)]
-    assert right.processor.drops == {Drop.NOT_AUTHENTIC: 1, Drop.REPLAYED: 3, Drop.SHORT: 2}
+    assert right.processor.drops == {Drop.NOT_AUTHENTIC: 1, Drop.REPLAYED: 3, Drop.UNKNOWN_SPI: 2, Drop.SHORT: 1}
     right.processor.inbound([b"\0\0\0\1" + bytes(60), b"\xff"], ("10.9.0.1", 4500), 0)
-    assert right.processor.drops[Drop.UNKNOWN_SPI] == 1
+    assert right.processor.drops[Drop.UNKNOWN_SPI] == 3  # a keepalive is no packet
 
 
 def test_what_is_inside_must_match_the_selectors(left: Host, right: Host) -> None:
