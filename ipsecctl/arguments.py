@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass
 
 DEFAULT_INSTANCE = "/run/ipsecd"
+DEFAULT_SPD = "/etc/ipsec.spd"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,12 @@ COMMANDS = (
         help="stop ipsecd, tear down all connections, and clean up after any accident",
         example="ipsecctl stop",
     ),
-    Command(name="restart", help="stop, then start", example="ipsecctl restart", takes_spd=True),
+    Command(
+        name="restart",
+        help="stop, then start; nothing is stopped for a policy file that is not good",
+        example="ipsecctl restart",
+        takes_spd=True,
+    ),
     Command(
         name="reload",
         help="read the policy file again; what runs goes on if the file is not good",
@@ -63,7 +69,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         # The option may stand on either side of the command; here it must not overwrite what stood before it.
         _add_instance(verb, argparse.SUPPRESS)
         if command.takes_spd:
-            verb.add_argument("--spd", "-f", metavar="FILE", help="Security Policy Database (default /etc/ipsec.spd)")
+            verb.add_argument("--spd", "-f", metavar="FILE", help=f"Security Policy Database (default {DEFAULT_SPD})")
         if command.takes_json:
             verb.add_argument("--json", action="store_true", help="as JSON, with everything")
         verb.set_defaults(needs_root=command.needs_root)

@@ -191,3 +191,42 @@ def test_reload_says_what_is_in_force_and_what_is_wrong(desk: Desk) -> None:
     assert done.returncode == 1
     assert done.stdout.splitlines()[0] == f"{desk.spd}:1:1: refuse: this word is refused"
     assert desk.findings() == ["policy-refused"]
+
+
+GOOD_SPD = """\
+[setup]
+interfaces = ["lo"]
+unmatched = "bypass"
+
+[[rules]]
+name = "all"
+action = "bypass"
+"""
+
+
+def test_the_real_roles_start_restart_and_stop(desk: Desk) -> None:
+    desk.spd.write_text(GOOD_SPD)
+    desk.spd.chmod(0o600)
+    started = desk.ctl("start", "--spd", str(desk.spd))
+    assert started.returncode == 0, started.stdout
+    assert "ipsecd: started: 1 rules of" in started.stdout
+    before: Any = json.loads(desk.ctl("status", "--json").stdout)
+    assert before["findings"] == []
+    restarted = desk.ctl("restart")
+    assert restarted.returncode == 0, restarted.stdout
+    after: Any = json.loads(desk.ctl("status", "--json").stdout)
+    assert after["findings"] == []
+    assert (after["pid"] != before["pid"], after["policy"]["path"]) == (True, str(desk.spd))
+    assert desk.ctl("stop").returncode == 0
+    assert desk.namespace.pids() == []
+
+
+def test_nothing_is_stopped_for_a_policy_file_that_is_not_good(desk: Desk) -> None:
+    pid = desk.start_stand_ins()
+    desk.spd.write_text(GOOD_SPD.replace("bypass", "bypas"))
+    desk.spd.chmod(0o600)
+    done = desk.ctl("restart")
+    assert done.returncode == 1
+    assert f"{desk.spd}:3:" in done.stdout
+    assert done.stdout.splitlines()[-1] == "ipsecctl: not restarted: the policy file is not good"
+    assert json.loads(desk.ctl("status", "--json").stdout)["pid"] == pid
