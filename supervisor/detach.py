@@ -3,6 +3,7 @@
 They speak through a pipe: lines for people, and a last line with the exit code.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -25,12 +26,12 @@ class Starter:
             print(line, flush=True)
         else:
             log.info("%s", line)
-            os.write(self._pipe, (line + "\n").encode())
+            self._write(line)
 
     def finished(self, code: int) -> None:
         """The start is over: the parent exits with `code`. Harmless when called again."""
         if self._pipe is not None:
-            os.write(self._pipe, f"{EXIT_LINE}{code}\n".encode())
+            self._write(f"{EXIT_LINE}{code}")
             os.close(self._pipe)
             self._pipe = None
 
@@ -44,9 +45,15 @@ class Starter:
         os.close(log)
         os.close(null)
 
+    def _write(self, line: str) -> None:
+        # Whoever waited at the other end may have been interrupted; the daemon goes on.
+        with contextlib.suppress(BrokenPipeError):
+            if self._pipe is not None:
+                os.write(self._pipe, (line + "\n").encode())
+
 
 def run_detached(run: Callable[[Starter], int]) -> int:
-    """Runs `run` in a process and session of its own; returns, in the first process, the exit code of the start."""
+    """Runs `run` in a process of its own, away from the terminal; returns, in the first process, the exit code of the start."""
     read_end, write_end = os.pipe()
     if os.fork() == 0:
         os.close(read_end)
@@ -55,6 +62,9 @@ def run_detached(run: Callable[[Starter], int]) -> int:
         code = 1
         try:
             code = run(starter)
+        except Exception as error:
+            log.exception("ipsecd failed")
+            starter.announce(f"ipsecd: failed: {error!r}")
         finally:
             starter.finished(code)
             sys.stderr.flush()

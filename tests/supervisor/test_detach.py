@@ -49,3 +49,24 @@ def test_a_detached_process_writes_to_its_log(tmp_path: Path) -> None:
     assert run_detached(run) == 0
     os.wait()
     assert log.read_text() == "out\nerr\n"
+
+
+def test_an_error_of_its_own_is_told_and_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+
+    def run(starter: Starter) -> int:
+        starter.use_log(lambda: os.open(log, os.O_WRONLY | os.O_CREAT, 0o600))
+        raise RuntimeError("a bug")
+
+    assert run_detached(run) == 1
+    os.wait()
+    assert capfd.readouterr().out == "ipsecd: failed: RuntimeError('a bug')\n"
+
+
+def test_a_daemon_goes_on_when_nobody_waits_for_it_any_more() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    starter = Starter(write_end)
+    starter.announce("ipsecd: started")
+    starter.finished(0)
+    starter.finished(0)
