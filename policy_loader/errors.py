@@ -1,7 +1,7 @@
 """What is wrong with a policy, and where: the error family of the loader, which never holds the value of a secret."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 Key = tuple[str | int, ...]
@@ -24,13 +24,22 @@ class PolicyError(Exception):
         super().__init__("\n".join(self.complaints))
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown word: the known one that is meant, or all of them."""
-    words = list(known)
-    close = difflib.get_close_matches(word[:100], words, n=1)
+MOST_PROBLEMS = 1000
+"""No more are looked for: one message holds so many, and nobody reads more."""
+_MOST_COMPARED = 100
+_MOST_LISTED = 20
+
+
+def nearest(word: str, known: Collection[str]) -> str:
+    """The end of a sentence about an unknown word: the known one that is meant, or those there are."""
+    if not known:
+        return "there are none"
+    candidates = [other for other in known if len(known) <= _MOST_COMPARED or other[:1] == word[:1]]
+    close = difflib.get_close_matches(word[:100], candidates[:_MOST_COMPARED], n=1)
     if close:
-        return f'did you mean "{close[0]}"?'
-    return "known: " + ", ".join(words) if words else "there are none"
+        return f'did you mean "{printable(close[0])}"?'
+    listed = ", ".join(printable(other, 40) for other in sorted(known)[:_MOST_LISTED])
+    return f"known: {listed}" + (", …" if len(known) > _MOST_LISTED else "")
 
 
 def printable(text: str, longest: int = 200) -> str:

@@ -22,7 +22,7 @@ from ipc.types import AuthMethod, Secret
 from policy_loader import policy_file
 from policy_loader.credentials import signer
 from policy_loader.diff import diff
-from policy_loader.errors import PolicyError, printable
+from policy_loader.errors import MOST_PROBLEMS, PolicyError, printable
 from policy_loader.policy_file import FetchedFile, LoadedPolicy, PolicyFile
 from policy_loader.rule_ids import RuleIds
 
@@ -32,8 +32,6 @@ ANSWER_WAIT_S = 5.0
 """How long the supervisor has for the files that a policy names, and the agent for a policy ..."""
 AGENT_WAIT_PER_RULE_S = 0.0005
 """... of few rules; for each rule it has so much more."""
-MOST_COMPLAINTS = 1000
-"""So many fit into one message."""
 
 T = TypeVar("T")
 
@@ -327,7 +325,7 @@ def _chunks(items: tuple[T, ...]) -> Iterator[tuple[T, ...]]:
 
 
 def _bounded(complaints: tuple[str, ...]) -> tuple[str, ...]:
-    if len(complaints) <= MOST_COMPLAINTS:
+    if len(complaints) <= MOST_PROBLEMS:
         return complaints
-    left_out = len(complaints) - MOST_COMPLAINTS + 1
-    return (*complaints[: MOST_COMPLAINTS - 1], f"and {left_out} more")
+    left_out = len(complaints) - MOST_PROBLEMS + 1
+    return (*complaints[: MOST_PROBLEMS - 1], f"and {left_out} more")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ipc.types import ANY_PORT, Action, Mode
 from policy_loader import shadows
-from policy_loader.errors import Key, Problem, nearest, printable
+from policy_loader.errors import MOST_PROBLEMS, Key, Problem, nearest, printable
 from policy_loader.model import PROTECT_ONLY, Draft, PeerEntry, Reference, Rule, RuleEntry, Setup
 from policy_loader.selectors import Selected, Sides, host, sides_of
 from policy_loader.values import PROTOCOLS_WITH_PORTS
@@ -47,10 +47,12 @@ def check(draft: Draft) -> Findings:
         wrong(("rules",), f"there are {len(draft.rules)} rules, at most {MOST_RULES} are allowed")
     selected = []
     for rule in draft.rules:
+        if len(problems) >= MOST_PROBLEMS:
+            break
         sides = sides_of(rule.entry, _peer_of(rule, draft))
         _check_rule(rule, sides, draft, wrong, doubtful)
         selected.append(Selected(rule=rule, sides=sides))
-    for reference in draft.damaged:
+    for reference in draft.damaged[:MOST_PROBLEMS]:
         _check_reference(reference, draft, wrong)
     for shadow in shadows.find(selected):
         earlier = shadow.earlier.entry.name
@@ -103,10 +105,10 @@ def _check_peer(key: Key, peer: PeerEntry, draft: Draft, wrong: Say) -> None:
 def _check_reference(reference: Reference, draft: Draft, wrong: Say) -> None:
     peer, proposals = reference.peer, reference.proposals
     if peer is not None and peer not in draft.named_peers:
-        text = f"there is no [peers.{printable(peer)}]; {nearest(peer, sorted(draft.named_peers))}"
+        text = f"there is no [peers.{printable(peer)}]; {nearest(peer, draft.named_peers)}"
         wrong((*reference.key, "peer"), text)
     if proposals is not None and proposals not in draft.named_proposals:
-        text = f"there is no [proposals.{printable(proposals)}]; {nearest(proposals, sorted(draft.named_proposals))}"
+        text = f"there is no [proposals.{printable(proposals)}]; {nearest(proposals, draft.named_proposals)}"
         wrong((*reference.key, "proposals"), text)
 
 

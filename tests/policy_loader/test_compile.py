@@ -1,0 +1,109 @@
+"""What rules become: defaults, families, ranges (RFC 4301 section 4.4.1)."""
+
+from ipaddress import ip_address
+
+import pytest
+
+from ipc.types import Action, DataPathKind, Identity, IdType, Mode, PortRange, StartAction, Unmatched
+from policy_loader import policy_file
+from policy_loader.compile import Policy
+from policy_loader.rule_ids import RuleIds
+
+HEAD = """
+[setup]
+interfaces = ["eth0", "eth1"]
+unmatched = "bypass"
+[peers.branch]
+address = "198.51.100.7"
+local_address = "192.0.2.1"
+auth = "psk"
+psk = "correct horse battery staple"
+[[rules]]
+name = "one"
+"""
+
+
+def compiled(text: str) -> Policy:
+    return policy_file.read("x", (HEAD + text).encode(), 0o600, 0).compile({}, RuleIds()).policy
+
+
+def test_a_protect_rule_as_the_agent_and_as_the_worker_see_it() -> None:
+    policy = compiled(
+        'action = "protect"\nlocal = ["10.1.0.0/16", "2001:db8::/126"]\nremote = ["10.2.0.1", "::/0"]\n'
+        'protocol = "tcp"\nremote_port = "80-90"\npeer = "branch"'
+    )
+    (kernel,), (negotiation,) = policy.kernel_rules, policy.negotiation_rules
+    assert (kernel.action, kernel.mode, kernel.protocol, kernel.position) == (Action.PROTECT, Mode.TUNNEL, 6, 0)
+    assert [str(one) for one in (*kernel.local, *kernel.remote)] == [
+        "10.1.0.0/16",
+        "2001:db8::/126",
+        "10.2.0.1/32",
+        "::/0",
+    ]
+    assert (kernel.local_port, kernel.remote_port) == (PortRange(), PortRange(first=80, last=90))
+    assert (kernel.local_address, kernel.peer_address) == (ip_address("192.0.2.1"), ip_address("198.51.100.7"))
+    assert kernel.esp_proposals == negotiation.esp_proposals
+    assert len(kernel.esp_proposals) == 2
+    assert [str(one) for one in (*negotiation.local, *negotiation.remote)] == [
+        "10.1.0.0-10.1.255.255 proto 6",
+        "2001:db8::-2001:db8::3 proto 6",
+        "10.2.0.1 proto 6 port 80-90",
+        "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff proto 6 port 80-90",
+    ]
+    assert (negotiation.rule_id, negotiation.position, negotiation.peer) == (kernel.rule_id, 0, "branch")
+    assert (negotiation.start, negotiation.rekey_s, negotiation.life_s) == (StartAction.ON_DEMAND, 3600.0, 4500.0)
+
+
+def test_a_peer_whose_identities_are_not_given_is_its_addresses() -> None:
+    (peer,) = compiled('action = "bypass"').peers
+    assert peer.local_id == Identity(type=IdType.IPV4_ADDR, data=bytes((192, 0, 2, 1)))
+    assert peer.remote_id == Identity(type=IdType.IPV4_ADDR, data=bytes((198, 51, 100, 7)))
+    assert (peer.liveness_s, peer.rekey_s, peer.force_encapsulation) == (30.0, 14400.0, False)
+
+
+def test_a_rule_that_does_not_protect_is_the_kernels_alone() -> None:
+    policy = compiled('action = "discard"')
+    (kernel,) = policy.kernel_rules
+    assert [str(one) for one in kernel.local] == ["0.0.0.0/0", "::/0"]
+    assert (kernel.peer_address, kernel.esp_proposals, policy.negotiation_rules) == (None, (), ())
+    assert (policy.interfaces, policy.unmatched, policy.data_path) == (
+        ("eth0", "eth1"),
+        Unmatched.BYPASS,
+        DataPathKind.AUTO,
+    )
+
+
+def test_any_means_only_the_families_that_the_other_side_has() -> None:
+    (kernel,) = compiled('action = "bypass"\nremote = ["2001:db8::/32"]').kernel_rules
+    assert [str(one) for one in kernel.local] == ["::/0"]
+
+
+def test_a_transport_rule_is_between_the_two_addresses() -> None:
+    (kernel,) = compiled('action = "protect"\nmode = "transport"\npeer = "branch"').kernel_rules
+    assert [str(one) for one in (*kernel.local, *kernel.remote)] == ["192.0.2.1/32", "198.51.100.7/32"]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "shadowed"),
+    [
+        ("", "", True),
+        ("", 'local = ["10.0.0.0/8"]', True),
+        ('local = ["10.0.0.0/8"]', "", False),
+        ('local = ["10.0.0.0/8"]', 'local = ["10.1.0.0/16", "10.2.3.4"]', True),
+        ('local = ["10.0.0.0/8"]', 'local = ["10.1.0.0/16", "11.2.3.4"]', False),
+        ('local = ["10.0.0.0/8", "11.0.0.0/8"]', 'local = ["10.1.0.0/16", "11.2.3.4"]', True),
+        ('protocol = "tcp"', 'protocol = "udp"', False),
+        ('protocol = "tcp"', "", False),
+        ('protocol = "tcp"\nlocal_port = "1-100"', 'protocol = "tcp"\nlocal_port = "5-100"', True),
+        ('protocol = "tcp"\nlocal_port = "1-100"', 'protocol = "tcp"\nlocal_port = "5-101"', False),
+        ('protocol = "tcp"\nremote_port = 80', 'protocol = "tcp"\nlocal_port = 80', False),
+        ('remote = ["::/0"]', 'remote = ["0.0.0.0/0"]', False),
+        ('remote = ["2001:db8::/32"]', 'remote = ["2001:db8:1::/48"]', True),
+        ('remote = ["2001:db8:1::/48"]', 'remote = ["2001:db8::/32"]', False),
+        ('local = ["10.0.0.0/8"]\nremote = ["10.0.0.0/8"]', 'local = ["10.1.0.0/16"]\nremote = ["11.0.0.0/8"]', False),
+    ],
+)
+def test_a_rule_that_can_never_match_is_told(earlier: str, later: str, shadowed: bool) -> None:
+    text = f'{HEAD}action = "bypass"\n{earlier}\n[[rules]]\nname = "two"\naction = "discard"\n{later}'
+    warnings = policy_file.read("x", text.encode(), 0o600, 0).compile({}, RuleIds()).warnings
+    assert any('"two" can never match' in line for line in warnings) is shadowed

@@ -1,0 +1,69 @@
+"""Policy files by example: each bad one with all that must be said of it, each good one with its warnings."""
+
+from pathlib import Path
+
+import pytest
+
+from ipc import codec
+from ipc.messages import AddNegotiationRule, AddPeer, AddPolicy
+from ipc.types import Secret
+from policy_loader import policy_file
+from policy_loader.errors import PolicyError
+from policy_loader.policy_file import FetchedFile, LoadedPolicy
+from policy_loader.rule_ids import RuleIds
+
+CORPUS = Path(__file__).parent / "corpus"
+GOOD = sorted((CORPUS / "good").glob("*.spd"))
+BAD = sorted((CORPUS / "bad").glob("*.spd"))
+KEY_FILE = FetchedFile(content=Secret(b"a key that came from a file\n"), mode=0o600, uid=0)
+
+
+def load(path: Path) -> LoadedPolicy:
+    file = policy_file.read(path.name, path.read_bytes(), 0o600, 0)
+    return file.compile(dict.fromkeys(file.psk_files(), KEY_FILE), RuleIds())
+
+
+def expected(path: Path) -> list[str]:
+    return path.with_suffix(".expected").read_text().splitlines()
+
+
+def test_the_corpus_is_there() -> None:
+    assert len(GOOD) >= 5
+    assert len(BAD) >= 60
+
+
+@pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
+def test_a_bad_file_is_refused_with_all_its_errors(path: Path) -> None:
+    with pytest.raises(PolicyError) as caught:
+        load(path)
+    assert list(caught.value.complaints) == expected(path)
+
+
+@pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
+def test_no_error_shows_a_secret(path: Path) -> None:
+    with pytest.raises(PolicyError) as caught:
+        load(path)
+    said = f"{caught.value} {caught.value!r}"
+    assert not [secret for secret in ("correct horse", "20260722", "shown", "of [several]") if secret in said]
+
+
+@pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
+def test_a_good_file_compiles_with_its_warnings(path: Path) -> None:
+    assert list(load(path).warnings) == expected(path)
+
+
+@pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
+def test_what_a_good_file_compiles_to_fits_into_messages(path: Path) -> None:
+    policy = load(path).policy
+    for message in (
+        AddPolicy(generation=1, rules=policy.kernel_rules),
+        AddNegotiationRule(generation=1, rules=policy.negotiation_rules),
+        AddPeer(generation=1, peers=policy.peers),
+    ):
+        assert codec.decode(codec.encode(message)) == message
+
+
+def test_windows_line_ends_change_nothing_but_the_hash() -> None:
+    policy = load(CORPUS / "good" / "windows-line-ends.spd").policy
+    (rule,) = policy.kernel_rules
+    assert (rule.name, str(rule.local[0])) == ("lan", "10.1.0.0/16")
