@@ -71,5 +71,5 @@ class RefusedHere(LocalError):
     """The policy loader or the kernel agent said no."""
 
 
-class IllegalTransition(LocalError):
-    """A step that the table of states does not have: a defect of ours."""
+class IllegalTransition(Exception):
+    """A step that the table of states does not have: a defect of ours, so not of the family that is caught."""

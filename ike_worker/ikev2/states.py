@@ -99,6 +99,7 @@ CHILD_TRANSITIONS = (
     ChildTransition(ChildState.REKEYING, ChildState.DRAINING, "The peer rekeyed it too, faster, and deleted it."),
     ChildTransition(ChildState.REKEYING, ChildState.DELETING, "We sent DELETE."),
     ChildTransition(ChildState.REKEYING, ChildState.CLOSED, "The peer deleted it or never had it."),
+    ChildTransition(ChildState.REKEYED, ChildState.INSTALLED, "The peer deleted what it had made in its place."),
     ChildTransition(
         ChildState.REKEYED, ChildState.DELETING, "We rekeyed it, so we sent DELETE; or the peer failed to."
     ),

@@ -88,7 +88,16 @@ def _deleted_by_peer(context: Context, sa: IkeSa, spi: bytes, answered: list[byt
     # RFC 7296 section 1.4.1: deletes that cross each other are not answered with a Delete payload.
     if child.state is not ChildState.DELETING:
         answered.append(child.spi_in.to_bytes(_SPI_BYTES, "big"))
+    if child.state is ChildState.INBOUND:
+        _reinstate(sa, child.replaces)
     _finish(context, sa, child, "deleted by the peer")
+
+
+def _reinstate(sa: IkeSa, spi_in: int) -> None:
+    """The peer takes its rekey back: the Child SA that was to be replaced stays."""
+    old = sa.children.get(spi_in)
+    if old is not None and old.state is ChildState.REKEYED and old.outbound_installed:
+        enter(old, ChildState.INSTALLED)
 
 
 def switch_outbound(context: Context, sa: IkeSa, child: ChildSa) -> Work[None]:
