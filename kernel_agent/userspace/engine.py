@@ -11,9 +11,9 @@ from kernel_agent.userspace.processor import TICK_S, Processor
 from kernel_agent.userspace.tun import Tun
 
 OUTER_SOCKETS = ("esp-v4", "esp-v6", "udp4500-v4", "udp4500-v6")
-PACKETS_PER_READ = 64
-READS_PER_TURN = 16
-"""How often one wakeup reads from everything, before other descriptors and timers have their turn."""
+PACKETS_PER_BATCH = 64
+BATCHES_PER_TURN = 4
+"""How much one wakeup reads from the device, before other descriptors and timers have their turn."""
 
 
 class MissingDescriptor(Exception):
@@ -42,12 +42,12 @@ class Engine:
         for name in OUTER_SOCKETS:
             if name in descriptors:
                 self.outer.add(name, descriptors[name])
-        self._outer_sockets = tuple(self.outer.sockets.values())
 
     def start(self) -> None:
         """Takes packets from now on. Before, they wait where they are."""
-        for descriptor in (self._tun.descriptor, *(one.socket.fileno() for one in self._outer_sockets)):
-            self._loop.add_reader(descriptor, self._turn)
+        self._loop.add_reader(self._tun.descriptor, self._read_tun)
+        for one in self.outer.sockets.values():
+            self._loop.add_reader(one.socket.fileno(), one.receive)
         self._tick()
 
     def summary(self) -> str:
@@ -60,15 +60,12 @@ class Engine:
     def _received(self, packets: list[bytes], source: tuple[str, int] | None, tos: int) -> None:
         self.processor.inbound(packets, source, tos)
 
-    def _turn(self) -> None:
-        for _ in range(READS_PER_TURN):
-            packets = self._tun.read(PACKETS_PER_READ)
+    def _read_tun(self) -> None:
+        for _ in range(BATCHES_PER_TURN):
+            packets = self._tun.read(PACKETS_PER_BATCH)
             if packets:
                 self.processor.outbound(packets)
-            received = 0
-            for one in self._outer_sockets:
-                received += one.receive()
-            if not packets and not received:
+            if len(packets) < PACKETS_PER_BATCH:
                 return
 
     def _tick(self) -> None:

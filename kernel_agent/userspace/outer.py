@@ -161,8 +161,8 @@ class OuterSocket:
 class RawSocket(OuterSocket):
     """ESP as an IP protocol. IPv4 delivers the IP header too, IPv6 does not."""
 
-    def receive(self) -> int:
-        """Reads what waits, up to a limit; how many packets."""
+    def receive(self) -> None:
+        """Reads what waits, up to a limit."""
         packets: dict[int, list[bytes]] = {}
         count = 0
         try:
@@ -182,7 +182,6 @@ class RawSocket(OuterSocket):
             self.read_errors()
         for tos, batch in packets.items():
             self._received(batch, None, tos)
-        return count
 
 
 class UdpSocket(OuterSocket):
@@ -196,8 +195,8 @@ class UdpSocket(OuterSocket):
         self._view = memoryview(self._buffer)
         self.socket.setsockopt(socket.SOL_UDP, UDP_GRO, 1)
 
-    def receive(self) -> int:
-        """Reads what waits, up to a limit; how many reads gave something."""
+    def receive(self) -> None:
+        """Reads what waits, up to a limit."""
         count = 0
         view, receive, buffers = self._view, self.socket.recvmsg_into, [self._buffer]
         try:
@@ -220,7 +219,6 @@ class UdpSocket(OuterSocket):
         except OSError as error:
             log.debug("UDP socket: %s", error)
             self.read_errors()
-        return count
 
     def _hand_on(self, datagram: bytes, address: tuple[str, int], about: "_About") -> None:
         """UDP_GRO may append an IKE message to ESP of the same flow, before the group's program can tell them apart."""

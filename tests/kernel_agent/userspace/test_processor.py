@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ipc import messages as m
 from ipc.types import Action, Direction, IpAddress, Mode, PortRange, Unmatched
@@ -445,3 +447,22 @@ def test_a_new_policy_is_in_force_for_known_flows_too(left: Host) -> None:
     left.enforce(make_rule(2, action=Action.DISCARD))
     left.processor.outbound([ping()])
     assert len(left.sent) == 1
+
+
+@given(data=st.lists(st.binary(max_size=80), max_size=5), chosen=st.integers(0, 3))
+def test_arbitrary_bytes_on_either_side_never_raise(data: list[bytes], chosen: int) -> None:
+    host = Host(os.memfd_create("counters"))
+    host.enforce(make_rule(local=("0.0.0.0/0", "::/0"), remote=("0.0.0.0/0", "::/0")))
+    wide = {"local": ("0.0.0.0/0", "::/0"), "remote": ("0.0.0.0/0", "::/0")}
+    mode = Mode(chosen & 1)
+    host.place(
+        place(make_sa(mode=mode, **wide), make_sa(spi=0x3000, mode=mode, direction=Direction.IN, esn=True, **wide))
+    )
+    host.processor.outbound(data)
+    host.processor.outbound([bytes([0x45 if chosen & 2 else 0x60]) + packet for packet in data])
+    host.processor.inbound(data, ("192.0.2.1", 1), 3)
+    host.processor.inbound([(0x3000).to_bytes(4) + packet for packet in data], None, 3)
+    # What is authentic and strange, too.
+    seal = sealer(make_sa(spi=0x3000, mode=mode, esn=True))
+    host.processor.inbound([seal(number, one, one[0] if one else 4) for number, one in enumerate(data, 1)], None, 3)
+    os.close(host.descriptor)

@@ -1,9 +1,11 @@
 """Real packets through two real data paths in two namespaces."""
 
 import contextlib
+import os
 import random
 import re
 import socket
+import sys
 import threading
 import time
 
@@ -176,3 +178,16 @@ def test_transport_mode_between_hosts(outer: int, encapsulated: bool) -> None:
         assert result.lost == 0
         one.left.tell(m.QuerySa(request_id=1, sas=one.left_names()))
         assert [usage.packets for usage in one.left.wait(m.SaUsage).usage] == [10, 10]
+
+
+def test_ike_that_udp_gro_joined_to_esp_still_reaches_ike() -> None:
+    with tunnel(encapsulated=True) as one:
+        one.start()
+        ike = socket.socket(fileno=os.dup(one.left.descriptors["ike-v4"]))
+        sender = one.right.namespace.udp_socket("10.9.0.2", 4501)
+        with ike, sender:
+            ike.settimeout(5)
+            message = bytes(4) + b"an IKE message"
+            segment = [(socket.SOL_UDP, 103, (100).to_bytes(2, sys.byteorder))]
+            sender.sendmsg([b"E" * 100, b"E" * 100, message], segment, 0, ("10.9.0.1", 4500))
+            assert ike.recvfrom(100) == (message, ("10.9.0.2", 4501))
