@@ -263,19 +263,14 @@ class Agent:
             self._named.add(name)
             self._sas.add(name, sa.rule_id)
             good.append(sa)
-        for sa in good:
-            data_path.restore_sas((sa,), self._restored(_name(sa)))
+        data_path.restore_sas(tuple(good), self._lost)
         if message.last:
             self._end_synchronisation(data_path)
 
-    def _restored(self, name: SaName) -> Callable[[str], None]:
-        def done(reason: str) -> None:
-            if reason:
-                log.warning("SA %08x is lost: %s", name.spi, reason)
-                self._sas.remove(name)
-                self._speech.worker(m.Expire(sa=name, hard=True))
-
-        return done
+    def _lost(self, name: SaName, reason: str) -> None:
+        log.warning("SA %08x does not go on: %s", name.spi, reason)
+        self._sas.remove(name)
+        self._speech.worker(m.Expire(sa=name, hard=True))
 
     def _end_synchronisation(self, data_path: DataPath) -> None:
         unnamed = unnamed_sas(self._named, data_path.installed_sas())

@@ -15,6 +15,8 @@ from kernel_agent.xfrm.messages import InstalledSa
 
 Done = Callable[[str], None]
 """Called with why it did not work, in one sentence; empty where it did."""
+Lost = Callable[[SaName, str], None]
+"""Called with an SA that can't go on, and why."""
 Answered = Callable[[tuple[Usage, ...]], None]
 
 
@@ -60,8 +62,8 @@ class DataPath(Protocol):
     def add_sas(self, sas: tuple[Sa, ...], done: Done) -> None:
         """Installs all or none, in their order."""
 
-    def restore_sas(self, sas: tuple[Sa, ...], done: Done) -> None:
-        """As `add_sas` for SAs that were in use before: their sequence numbers and replay windows must go on."""
+    def restore_sas(self, sas: tuple[Sa, ...], lost: Lost) -> None:
+        """Adds those that are missing, each for itself. Their sequence numbers and replay windows must go on."""
 
     def delete_sas(self, names: tuple[SaName, ...], done: Done) -> None:
         """Deletes; one that is gone counts as deleted."""

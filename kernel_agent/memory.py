@@ -2,7 +2,7 @@
 
 from ipc.messages import Sa, SaName, Usage
 from ipc.types import DataPathKind
-from kernel_agent.data_path import Answered, DataPathError, Done, Listener, SecurityPolicy
+from kernel_agent.data_path import Answered, DataPathError, Done, Listener, Lost, SecurityPolicy
 from kernel_agent.xfrm.messages import InstalledSa
 
 
@@ -43,9 +43,13 @@ class MemoryPath:
             self.sas.update({SaName(spi=sa.spi, destination=sa.destination): sa for sa in sas})
         done(self.refuse)
 
-    def restore_sas(self, sas: tuple[Sa, ...], done: Done) -> None:
-        """As `add_sas`."""
-        self.add_sas(sas, done)
+    def restore_sas(self, sas: tuple[Sa, ...], lost: Lost) -> None:
+        """As `add_sas`, one by one."""
+        for sa in sas:
+            if self.refuse:
+                lost(SaName(spi=sa.spi, destination=sa.destination), self.refuse)
+            else:
+                self.add_sas((sa,), lambda _reason: None)
 
     def delete_sas(self, names: tuple[SaName, ...], done: Done) -> None:
         """Deletes them."""

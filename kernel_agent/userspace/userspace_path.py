@@ -8,6 +8,7 @@ A slot follows from the SA's name, so that an agent which starts anew finds it a
 the name on. The process refuses an SA in a slot that holds another's counters, and then the next slot is tried.
 """
 
+import functools
 import hashlib
 import itertools
 import logging
@@ -19,7 +20,7 @@ from ipc.channel import Handler
 from ipc.messages import PlacedSa, PlaceSa, Sa, SaName
 from ipc.types import DataPathKind
 from kernel_agent import netfilter
-from kernel_agent.data_path import Answered, DataPathError, Done, Listener, SecurityPolicy
+from kernel_agent.data_path import Answered, DataPathError, Done, Listener, Lost, SecurityPolicy
 from kernel_agent.routes import Link, RoutingTable, plan
 from kernel_agent.xfrm.constants import NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM
 from kernel_agent.xfrm.messages import InstalledPolicy, InstalledSa
@@ -131,12 +132,12 @@ class UserspacePath:
         """Places new SAs; they wait while the process is away."""
         self._place(sas, done, fresh=True)
 
-    def restore_sas(self, sas: tuple[Sa, ...], done: Done) -> None:
-        """Places SAs whose counters are in the memory already; those that were never lost need nothing."""
-        unknown = tuple(sa for sa in sas if _name(sa) not in self._places)
-        for sa in unknown:
-            self._place((sa,), self._lost(_name(sa)), fresh=False)
-        done("")
+    def restore_sas(self, sas: tuple[Sa, ...], lost: Lost) -> None:
+        """Places SAs whose counters are in the memory already; those that this agent knows need nothing."""
+        for sa in sas:
+            name = _name(sa)
+            if name not in self._places:
+                self._place((sa,), functools.partial(_tell_if_lost, name, lost), fresh=False)
 
     def delete_sas(self, names: tuple[SaName, ...], done: Done) -> None:
         """Deletes; a process that is away does not hear of them again."""
@@ -173,7 +174,7 @@ class UserspacePath:
         if self._policy is not None:
             self._send_policy(self._policy)
         for name in [name for name in self._places if name not in waited_for]:
-            self._ask_to_place((name,), self._lost(name))
+            self._ask_to_place((name,), functools.partial(_tell_if_lost, name, self._expire))
         for request_id, asked in unanswered.items():
             self._send_placing(request_id, asked.names)
         for request_id, asked in self._pending.deletions.items():
@@ -237,15 +238,10 @@ class UserspacePath:
                 self._slots.add(slot)
                 return
 
-    def _lost(self, name: SaName) -> Done:
-        """For an SA that nobody waits for: if the process can't go on with it, the worker must know."""
-
-        def done(reason: str) -> None:
-            if reason:
-                log.warning("SA %08x is lost: %s", name.spi, reason)
-                self._to_listener(lambda listener: listener.on_expire(m.Expire(sa=name, hard=True)))
-
-        return done
+    def _expire(self, name: SaName, reason: str) -> None:
+        """The process could not go on with an SA that nobody waits for: the worker must know."""
+        log.warning("SA %08x is lost: %s", name.spi, reason)
+        self._to_listener(lambda listener: listener.on_expire(m.Expire(sa=name, hard=True)))
 
     def _on_deleted(self, request_id: int, reason: str) -> None:
         asked = self._pending.deletions.pop(request_id, None)
@@ -305,6 +301,11 @@ class UserspacePath:
             self._policies.install({installed.policy.key: installed.policy for installed in before})
         except DataPathError as error:
             log.error("the former policies could not be put back whole: %s", error)
+
+
+def _tell_if_lost(name: SaName, lost: Lost, reason: str) -> None:
+    if reason:
+        lost(name, reason)
 
 
 def _name(sa: Sa) -> SaName:

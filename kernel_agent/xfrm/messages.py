@@ -146,12 +146,16 @@ def tagged_policy(body: bytes) -> InstalledPolicy | None:
             template = attribute.value
         elif attribute.kind == XfrmAttribute.MARK:
             mark = attribute.value
+    try:
+        direction, action = Direction(info.direction), PolicyAction(info.action)
+    except ValueError as error:
+        raise structs.Malformed(f"policy: {error}") from error
     policy = Policy(
-        direction=Direction(info.direction),
+        direction=direction,
         selector=info.selector,
         mark=mark,
         priority=info.priority,
-        action=PolicyAction(info.action),
+        action=action,
         template=template,
     )
     return InstalledPolicy(index=info.index, policy=policy)

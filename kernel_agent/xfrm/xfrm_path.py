@@ -5,6 +5,7 @@ the newest SA of a policy, so a rekeyed one takes over as soon as it is installe
 """
 
 import errno
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from ipc.loop import Loop
 from ipc.messages import Expire, Sa, SaName, Usage
 from ipc.types import DataPathKind, Direction
-from kernel_agent.data_path import Answered, DataPathError, Done, Listener, SecurityPolicy
+from kernel_agent.data_path import Answered, DataPathError, Done, Listener, Lost, SecurityPolicy
 from kernel_agent.xfrm import messages
 from kernel_agent.xfrm.constants import NETLINK_XFRM, XfrmGroup, XfrmMessage
 from kernel_agent.xfrm.messages import InstalledSa
@@ -75,18 +76,23 @@ class XfrmPath:
         self._delete([SaName(spi=sa.spi, destination=sa.destination) for sa in added])
         done(f"the kernel refused the SA: {refused.strerror}")
 
-    def restore_sas(self, sas: tuple[Sa, ...], done: Done) -> None:
+    def restore_sas(self, sas: tuple[Sa, ...], lost: Lost) -> None:
         """Installs those that are missing; the others live in the kernel and need nothing.
 
         A missing outbound SA begins at sequence number 1 again, which the peer's replay window may refuse: it is
         told as expired softly, so that it is rekeyed.
         """
         present = {installed.name for installed in self.installed_sas()}
-        missing = tuple(sa for sa in sas if SaName(spi=sa.spi, destination=sa.destination) not in present)
-        self.add_sas(missing, done)
-        for sa in missing:
-            if sa.direction is Direction.OUT and self._listener is not None:
-                self._listener.on_expire(Expire(sa=SaName(spi=sa.spi, destination=sa.destination), hard=False))
+        for sa in sas:
+            name = SaName(spi=sa.spi, destination=sa.destination)
+            if name not in present:
+                self.add_sas((sa,), functools.partial(self._restored, sa.direction, name, lost))
+
+    def _restored(self, direction: Direction, name: SaName, lost: Lost, reason: str) -> None:
+        if reason:
+            lost(name, reason)
+        elif direction is Direction.OUT and self._listener is not None:
+            self._listener.on_expire(Expire(sa=name, hard=False))
 
     def delete_sas(self, names: tuple[SaName, ...], done: Done) -> None:
         """Deletes."""

@@ -187,7 +187,7 @@ def test_a_new_agent_finds_the_slot_of_a_live_sa_again(host: Host) -> None:
     slot = host.placed()[0].sas[0].slot
     restarted = host.namespace.call(lambda: UserspacePath("ipsec0", host.send))
     host.said.clear()
-    restarted.restore_sas((sa(),), lambda _: None)
+    restarted.restore_sas((sa(),), lambda _name, _reason: None)
     restarted.leave()
     (placing,) = host.placed()
     assert (placing.sas[0].slot, placing.sas[0].fresh) == (slot, False)
@@ -196,14 +196,24 @@ def test_a_new_agent_finds_the_slot_of_a_live_sa_again(host: Host) -> None:
     assert host.placed()[1].sas[0].slot == (slot + 1) % 65536
 
 
-def test_an_sa_whose_counters_are_lost_is_told_as_expired(host: Host) -> None:
-    host.path.restore_sas((sa(),), lambda _: None)
+def test_an_sa_whose_counters_are_lost_is_told(host: Host) -> None:
+    lost: list[m.SaName] = []
+    host.path.restore_sas((sa(),), lambda name, _reason: lost.append(name))
     answered = 0
     while len(host.placed()) > answered:
         answered += 1
         host.answer(m.SaRefused(request_id=host.placed()[-1].request_id, reason="other keys"))
-    assert host.expired == [m.Expire(sa=name_of(sa()), hard=True)]
+    assert lost == [name_of(sa())]
     assert host.path.installed_sas() == ()
+
+
+def test_a_process_that_can_not_go_on_with_an_sa_expires_it(host: Host) -> None:
+    host.path.add_sas((sa(),), lambda _: None)
+    host.answer(m.SaAdded(request_id=host.placed()[0].request_id))
+    host.path.on_connected(b"data_path")
+    while not host.expired:
+        host.answer(m.SaRefused(request_id=host.placed()[-1].request_id, reason="other keys"))
+    assert host.expired == [m.Expire(sa=name_of(sa()), hard=True)]
 
 
 def test_a_hard_expiry_frees_the_slot(host: Host) -> None:

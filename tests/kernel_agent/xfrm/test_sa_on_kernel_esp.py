@@ -17,7 +17,7 @@ from ipc.algorithms import (
     cipher_sizes,
 )
 from ipc.loop import Loop
-from ipc.messages import Acquire, Expire, Sa, Usage
+from ipc.messages import Acquire, Expire, Sa, SaName, Usage
 from ipc.types import Direction, Mode, Secret, UdpEncapsulation
 from kernel_agent import clean
 from kernel_agent.data_path import Listener
@@ -91,6 +91,10 @@ def tunnel() -> Iterator[Tunnel]:
 
 def done_well(reason: str) -> None:
     assert reason == ""
+
+
+def never_lost(name: SaName, reason: str) -> None:
+    raise AssertionError(f"{name}: {reason}")
 
 
 def pair_for(host: str, spi: int, **changes: object) -> tuple[Sa, Sa]:
@@ -215,7 +219,7 @@ def test_a_new_agent_finds_the_sas_and_traffic_goes_on(tunnel: Tunnel) -> None:
     successor = start_host(tunnel.left.namespace)
     pair = pair_for("left", 0x1000)
     assert {one.name for one in successor.path.installed_sas()} == {name_of(one) for one in pair}
-    successor.path.restore_sas(pair, done_well)
+    successor.path.restore_sas(pair, never_lost)
     assert successor.expires == []
     assert arrives(tunnel)
     successor.path.leave()
@@ -223,7 +227,7 @@ def test_a_new_agent_finds_the_sas_and_traffic_goes_on(tunnel: Tunnel) -> None:
 
 def test_a_restored_outbound_sa_that_was_missing_is_to_be_rekeyed(tunnel: Tunnel) -> None:
     pair = pair_for("left", 0x1000)
-    tunnel.left.path.restore_sas(pair, done_well)
+    tunnel.left.path.restore_sas(pair, never_lost)
     assert tunnel.left.expires == [Expire(sa=name_of(pair[1]), hard=False)]
     assert len(tunnel.left.path.installed_sas()) == 2
 
