@@ -53,7 +53,7 @@ class Starter:
 
 
 def run_detached(run: Callable[[Starter], int]) -> int:
-    """Runs `run` in a process of its own, away from the terminal; returns, in the first process, the exit code of the start."""
+    """Runs `run` in a process of its own, away from the terminal; the first process returns the start's exit code."""
     read_end, write_end = os.pipe()
     if os.fork() == 0:
         os.close(read_end)
