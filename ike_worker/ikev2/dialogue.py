@@ -89,7 +89,7 @@ def _receive_request(
             context.send(sa, window.last_response)
         return
     contents, error = _open(sa, header, data)
-    if contents is None and error is None:
+    if (contents is None and error is None) or (contents is not None and _is_early(sa, contents)):
         return
     sa.last_heard = context.now
     nat_traversal.follow(context, sa, local, remote)
@@ -116,6 +116,22 @@ def _receive_request(
             failed(malformed)
         else:
             context.start(sa, work, done, failed)
+
+
+def _is_early(sa: IkeSa, contents: Contents) -> bool:
+    """Whether a request overtook the response that tells us what it is about. It will come again.
+
+    That is so before IKE_AUTH is answered, and where it names a Child SA that we do not know while one that we asked
+    for is being made.
+    """
+    pending = sa.window.pending
+    if sa.state is State.AUTHENTICATING:
+        return True
+    if pending is None or pending.wish.kind not in (WishKind.CREATE_CHILD, WishKind.REKEY_CHILD):
+        return False
+    named = [spi for delete in contents.deletes if delete.protocol == ProtocolId.ESP for spi in delete.spis]
+    named += [notify.spi for notify in contents.all_of(NotifyType.REKEY_SA)]
+    return any(sa.child_by_outbound(spi) is None for spi in named)
 
 
 def _open(sa: IkeSa, header: Header, data: bytes) -> tuple[Contents | None, RemoteError | None]:
