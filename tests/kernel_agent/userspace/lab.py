@@ -273,7 +273,8 @@ def tunnel(
     just these addresses.
     """
     addresses = ("10.9.0.1", "10.9.0.2") if outer == 4 else ("fd09::1", "fd09::2")
-    left_nets, right_nets = LEFT_NETS, RIGHT_NETS
+    left_nets: tuple[str, ...] = LEFT_NETS
+    right_nets: tuple[str, ...] = RIGHT_NETS
     if mode is Mode.TRANSPORT:
         length = 32 if outer == 4 else 128
         left_nets, right_nets = (f"{addresses[0]}/{length}",), (f"{addresses[1]}/{length}",)
