@@ -26,6 +26,7 @@ class AgentProcess:
         self._process = process
         self._esp = esp
         self._data_path_link: Channel | None = None
+        self._userspace: UserspacePath | None = None
         self._agent = Agent(
             Speech(
                 supervisor=lambda message: self._supervisor.try_send(message),
@@ -57,11 +58,22 @@ class AgentProcess:
             return XfrmPath(self._process.loop, drop_leftovers=clean.remove_around_tun)
         if message.kind is not DataPathKind.USERSPACE:
             raise DataPathError("automatic is no data path: the supervisor decides")
-        if self._data_path_link is not None:
-            raise DataPathError("the user-space data path was left; a new agent can use it again")
-        path = UserspacePath(message.tun_interface, self._say_to_data_path)
-        self._data_path_link = self._process.open_link(AGENT_DATA_PATH, path.handlers(), on_connected=path.on_connected)
-        return path
+        self._userspace = UserspacePath(message.tun_interface, self._say_to_data_path)
+        if self._data_path_link is None:
+            self._data_path_link = self._process.open_link(
+                AGENT_DATA_PATH,
+                dict.fromkeys(AGENT_DATA_PATH.receivable(Role.KERNEL_AGENT), self._hear_data_path),
+                on_connected=self._on_data_path_connected,
+            )
+        return self._userspace
+
+    def _hear_data_path(self, message: object, peer: bytes) -> None:
+        if self._userspace is not None:
+            self._userspace.handlers()[type(message)](message, peer)
+
+    def _on_data_path_connected(self, peer: bytes) -> None:
+        if self._userspace is not None:
+            self._userspace.on_connected(peer)
 
     def _say_to_data_path(self, message: object) -> bool:
         return self._data_path_link is not None and self._data_path_link.try_send(message)

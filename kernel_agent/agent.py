@@ -149,8 +149,7 @@ class Agent:
             self._speech.supervisor(m.DataPathReady(kind=message.kind))
             return
         try:
-            data_path = self._surroundings.make_data_path(message)
-            data_path.start(Listener(on_acquire=self.acquired, on_expire=self.expired, on_peer_moved=self.peer_moved))
+            data_path = self._start(message)
         except (DataPathError, OSError) as error:
             self._speech.supervisor(m.DataPathFailed(reason=str(error)))
             return
@@ -164,6 +163,15 @@ class Agent:
         self._speech.supervisor(m.DataPathReady(kind=message.kind))
         self.on_loader_connected()
         self.on_worker_connected()
+
+    def _start(self, message: m.UseDataPath) -> DataPath:
+        data_path = self._surroundings.make_data_path(message)
+        try:
+            data_path.start(Listener(on_acquire=self.acquired, on_expire=self.expired, on_peer_moved=self.peer_moved))
+        except (DataPathError, OSError):
+            data_path.leave()
+            raise
+        return data_path
 
     # ------------------------------------------------------------- policy
 

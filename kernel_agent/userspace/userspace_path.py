@@ -19,7 +19,7 @@ from ipc import messages as m
 from ipc.channel import Handler
 from ipc.messages import PlacedSa, PlaceSa, Sa, SaName
 from ipc.types import DataPathKind
-from kernel_agent import netfilter
+from kernel_agent import clean, netfilter
 from kernel_agent.data_path import Answered, DataPathError, Done, Listener, Lost, SecurityPolicy
 from kernel_agent.routes import Link, RoutingTable, plan
 from kernel_agent.xfrm.constants import NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM
@@ -85,9 +85,13 @@ class UserspacePath:
         self._slots: set[int] = set()
         self._pending = _Pending()
         self._request_ids = itertools.count(1)
+        self._handlers = self._table()
 
     def handlers(self) -> Mapping[type, Handler]:
         """What the link to the process needs; `on_connected` goes with it."""
+        return self._handlers
+
+    def _table(self) -> Mapping[type, Handler]:
         return {
             # A process asks when it starts; that it has just connected has told us already.
             m.NeedPolicy: lambda _message, _peer: None,
@@ -104,8 +108,12 @@ class UserspacePath:
     # ------------------------------------------------------------- the operations
 
     def start(self, listener: Listener) -> None:
-        """Looks that the TUN device is there."""
+        """Looks that the TUN device is there, and ends what SAs the kernel may still have of ours."""
         self._tun()
+        try:
+            clean.remove_sas(self.xfrm)
+        except OSError as error:
+            raise DataPathError(f"the kernel's SAs can't be removed: {error.strerror}") from error
         self._listener = listener
 
     def install_policy(self, policy: SecurityPolicy) -> None:

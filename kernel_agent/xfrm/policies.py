@@ -3,12 +3,15 @@
 Rule order becomes priority: each position has PRIORITIES_PER_RULE numbers, the lower ones win.
 """
 
+import ipaddress
+import itertools
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ipc.messages import KernelRule
 from ipc.ownership import INNER_MARK
-from ipc.types import ANY_PORT, Action, Direction, IpAddress, Mode, Prefix
+from ipc.types import ANY_PORT, Action, Direction, IpAddress, Mode, PortRange, Prefix
 from kernel_agent.xfrm import structs
 from kernel_agent.xfrm.constants import PolicyAction
 from kernel_agent.xfrm.messages import ICMP_PROTOCOLS, Policy, icmp_masks, port_masks, reqid_of
@@ -16,6 +19,10 @@ from kernel_agent.xfrm.structs import MaskedPort, Selector
 
 PRIORITIES_PER_RULE = 16
 _ALLOW, _BLOCK = 4, 8
+_NEIGHBOUR_DISCOVERY_PRIORITY = 1
+_NEIGHBOUR_DISCOVERY_TYPES = PortRange(first=133 << 8, last=137 << 8 | 255)
+"""ICMPv6 types 133 to 137 (RFC 4861 section 4), any code."""
+_ANY_IPV6 = Prefix(address=ipaddress.IPv6Address(0), length=0)
 INNER = structs.pack_mark(INNER_MARK, INNER_MARK)
 
 
@@ -66,7 +73,9 @@ def selector_of(flow: Flow, direction: Direction, ifindex: int = 0) -> bytes:
 
 def kernel_policies(rules: Iterable[KernelRule]) -> dict[bytes, Policy]:
     """The policies of the kernel's ESP by their keys: out, in and forward for each flow, with templates for PROTECT."""
-    return _by_key(policy for rule in rules for flow in flows_of(rule) for policy in _plain(rule, flow))
+    ordered = tuple(rules)
+    ruled = (policy for rule in ordered for flow in flows_of(rule) for policy in _plain(rule, flow))
+    return _by_key(itertools.chain(_neighbour_discovery(ordered), ruled))
 
 
 def userspace_policies(rules: Iterable[KernelRule], tun_ifindex: int) -> dict[bytes, Policy]:
@@ -74,12 +83,14 @@ def userspace_policies(rules: Iterable[KernelRule], tun_ifindex: int) -> dict[by
 
     Bypass and discard as with the kernel's ESP.
     """
-    return _by_key(
+    ordered = tuple(rules)
+    ruled = (
         policy
-        for rule in rules
+        for rule in ordered
         for flow in flows_of(rule)
         for policy in (_around_tun(rule, flow, tun_ifindex) if rule.action is Action.PROTECT else _plain(rule, flow))
     )
+    return _by_key(itertools.chain(_neighbour_discovery(ordered), ruled))
 
 
 def _by_key(policies: Iterable[Policy]) -> dict[bytes, Policy]:
@@ -88,6 +99,34 @@ def _by_key(policies: Iterable[Policy]) -> dict[bytes, Policy]:
     for policy in policies:
         result.setdefault(policy.key, policy)
     return result
+
+
+def _neighbour_discovery(rules: tuple[KernelRule, ...]) -> Iterator[Policy]:
+    """Before all rules: neighbour discovery passes in clear where a rule is about IPv6.
+
+    Without it no host on the same link can be reached, and so no tunnel to it can come up. It never leaves the link
+    (RFC 4861 section 11.2), and is not forwarded.
+    """
+    if not any(prefix.address.version == 6 for rule in rules for prefix in rule.local):
+        return
+    for masked in port_masks(_NEIGHBOUR_DISCOVERY_TYPES):
+        kind, code = icmp_masks(masked)
+        flow = Flow(
+            local=_ANY_IPV6,
+            remote=_ANY_IPV6,
+            protocol=socket.IPPROTO_ICMPV6,
+            source_port=kind,
+            destination_port=code,
+        )
+        for direction in (Direction.OUT, Direction.IN):
+            yield Policy(
+                direction=direction,
+                selector=selector_of(flow, direction),
+                mark=structs.NO_MARK,
+                priority=_NEIGHBOUR_DISCOVERY_PRIORITY,
+                action=PolicyAction.ALLOW,
+                template=b"",
+            )
 
 
 def _priority(rule: KernelRule, offset: int) -> int:

@@ -164,6 +164,8 @@ def test_a_data_path_that_is_not_there_is_refused(hosts: tuple[Supervisor, Names
     supervisor.wait_for(m.AgentReady)
     supervisor.send(m.UseDataPath(kind=DataPathKind.USERSPACE, tun_interface="ipsec7"))
     assert supervisor.wait_for(m.DataPathFailed).reason == "the TUN device ipsec7 does not exist"
+    supervisor.send(m.UseDataPath(kind=DataPathKind.USERSPACE, tun_interface="ipsec0"))
+    supervisor.wait_for(m.DataPathReady)
 
 
 def test_the_clean_command_says_what_it_found(hosts: tuple[Supervisor, Namespace]) -> None:

@@ -72,6 +72,9 @@ def test_kernel_objects_appear_and_vanish(host: Host) -> None:
     assert "10.2.0.0/24 dev ipsec0 proto 73 scope link src 10.1.0.1" in host.namespace.ip(
         "route", "show", "table", "4500"
     )
+    # A socket without a source address gets one that is protected.
+    assert "dev ipsec0 table 4500 src 10.1.0.1" in host.namespace.ip("route", "get", "10.2.0.7")
+    assert "dev wire0" in host.namespace.ip("route", "get", "10.2.0.7", "mark", "0x20000000")
     assert "mtu 1400" in host.namespace.ip("link", "show", "ipsec0")
     assert 'iif "ipsec0" meta mark set meta mark | 0x10000000' in nft(host.namespace)
     assert 'iif != "ipsec0" meta mark set meta mark & 0xefffffff' in nft(host.namespace)

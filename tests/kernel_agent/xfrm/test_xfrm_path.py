@@ -149,3 +149,10 @@ def test_many_policies_are_quick_to_install_and_to_remove(host: Host) -> None:
     assert host.namespace.call(clean.remove_everything).policies == 15000
     # With the kernel's own hash thresholds, or one send a policy, it is minutes.
     assert installed_s < 20
+
+
+def test_neighbours_are_found_where_the_hosts_themselves_are_protected(host: Host) -> None:
+    host.path.install_policy(policy(rule(1, local=("fd09::1/128",), remote=("fd09::2/128",))))
+    host.peer.ip("-6", "neigh", "flush", "dev", "wire0")
+    host.peer.run("ping", "-c", "1", "-W", "1", "fd09::1", check=False)
+    assert "lladdr" in host.peer.ip("-6", "neigh", "show", "fd09::1")
