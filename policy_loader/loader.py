@@ -167,16 +167,16 @@ class Loader:
 
     def _on_enforce_policy(self, request: m.EnforcePolicy, _peer: bytes) -> None:
         generation = self._parsed
-        if self._in_force is not None and self._in_force.number == request.generation:
-            self._supervisor.try_send(m.PolicyEnforced(generation=request.generation))
-        elif self._enforcing is not None:
+        if self._enforcing is not None:
             present = self._enforcing.generation.number
             self._say_not_enforced(request.generation, f"policy {present} is being enforced")
-        elif generation is None or generation.number != request.generation:
-            self._say_not_enforced(request.generation, "this policy was not parsed, or another one after it")
-        else:
+        elif generation is not None and generation.number == request.generation:
             self._parsed = None
             self._start_enforcing(generation)
+        elif self._in_force is not None and self._in_force.number == request.generation:
+            self._supervisor.try_send(m.PolicyEnforced(generation=request.generation))
+        else:
+            self._say_not_enforced(request.generation, "this policy was not parsed, or another one after it")
 
     def _start_enforcing(self, generation: _Generation) -> None:
         wait_s = ANSWER_WAIT_S + AGENT_WAIT_PER_RULE_S * len(generation.loaded.policy.kernel_rules)

@@ -50,7 +50,6 @@ _STRING = re.compile(
 )
 _SCALAR = re.compile(r"[^,\]}#\n]++")
 
-
 LONGEST_COMPLAINT = 8000
 """In characters: less than a message holds."""
 
@@ -125,7 +124,7 @@ def _toml_error(path: str, text: str, source: str) -> PolicyError:
     words = next((ours for theirs, ours in _WORDS if found["text"].startswith(theirs)), "this is not TOML")
     if found["line"] is not None:
         return _syntax_error(path, words, int(found["line"]), int(found["column"]))
-    return _syntax_error(path, f"{printable(words)}, at the end of the file", source.count("\n") + 1, 1)
+    return _syntax_error(path, f"{words}, at the end of the file", source.count("\n") + 1, 1)
 
 
 class _Walk:

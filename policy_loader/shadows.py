@@ -17,6 +17,7 @@ MOST_RULES_PER_PAIR = 32
 
 _PrefixKey = tuple[int, int, int]
 """Version, length, and the bits of the prefix."""
+_Pair = tuple[_PrefixKey, _PrefixKey]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +41,10 @@ def find(selected: Iterable[Selected]) -> list[Shadow]:
     for one in selected:
         if not one.sides.local or len(one.sides.local) * len(one.sides.remote) > MOST_PAIRS_PER_RULE:
             continue
-        earlier = index.cover(one)
+        pairs = list(_pairs(one.sides))
+        earlier = index.cover(one.rule, pairs)
         if earlier is None:
-            index.add(one)
+            index.add(one.rule, pairs)
         else:
             found.append(Shadow(rule=one.rule, earlier=earlier))
     return found
@@ -53,19 +55,19 @@ class _Index:
         self._lengths: set[tuple[int, int]] = set()
         self._locals: dict[_PrefixKey, _Remotes] = {}
 
-    def add(self, one: Selected) -> None:
-        for local, remote in _pairs(one.sides):
+    def add(self, rule: Rule, pairs: list[_Pair]) -> None:
+        for local, remote in pairs:
             self._lengths.add(local[:2])
             remotes = self._locals.setdefault(local, _Remotes())
             remotes.lengths.add(remote[:2])
             rules = remotes.rules.setdefault(remote, [])
             if len(rules) < MOST_RULES_PER_PAIR:
-                rules.append(one.rule)
+                rules.append(rule)
 
-    def cover(self, one: Selected) -> Rule | None:
+    def cover(self, rule: Rule, pairs: list[_Pair]) -> Rule | None:
         earlier = None
-        for local, remote in _pairs(one.sides):
-            earlier = self._covering(local, remote, one.rule)
+        for local, remote in pairs:
+            earlier = self._covering(local, remote, rule)
             if earlier is None:
                 return None
         return earlier
@@ -82,7 +84,7 @@ class _Index:
         return None
 
 
-def _pairs(sides: Sides) -> Iterator[tuple[_PrefixKey, _PrefixKey]]:
+def _pairs(sides: Sides) -> Iterator[_Pair]:
     remotes = [_key(prefix) for prefix in sides.remote]
     for prefix in sides.local:
         local = _key(prefix)
