@@ -460,6 +460,8 @@ class Processor:
         return association
 
     def _expire_hard(self, association: Association) -> None:
+        if self._sad.in_slot(association.slot.index) is not association:
+            return  # its last lane said so already
         self._remove(association)
         self._notify(m.Expire(sa=association.name, hard=True))
 

@@ -387,7 +387,7 @@ def test_numbers_never_wrap(left: Host) -> None:
     left.enforce(make_rule())
     CounterMemory(left.descriptor).slot(0).store_next_sequence(LAST_SEQUENCE - 1)
     left.place(place(out(), fresh=False))
-    left.processor.outbound([ping(number) for number in range(5)])
+    left.processor.outbound([ping(number) for number in range(4)] + [ping(tos=0xB8)])  # on two lanes
     assert [int.from_bytes(packet[4:8]) for packet in left.sent] == [LAST_SEQUENCE - 1, LAST_SEQUENCE]
     assert left.told == [m.Expire(sa=m.SaName(spi=0x1000, destination=ipaddress.ip_address("10.9.0.2")), hard=True)]
     assert left.processor.drops == {Drop.WORN: 3}
