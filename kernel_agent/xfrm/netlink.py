@@ -17,6 +17,8 @@ from kernel_agent.xfrm.structs import NLMSG_HEADER, unpack_attributes
 MESSAGES_PER_SEND = 200
 ANSWER_TIMEOUT_S = 10.0
 RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
+RECEIVE_BYTES = 65536
+"""The kernel fills at most 32 KiB at a time."""
 _SO_RCVBUFFORCE = 33
 _DUMP_ATTEMPTS = 5
 
@@ -134,7 +136,7 @@ class RequestSocket:
                 answers.append(Answer(header.kind, header.body))
 
     def _receive(self) -> Iterator["_Received"]:
-        return _split(self._socket.recv(1 << 20))
+        return _split(self._socket.recv(RECEIVE_BYTES))
 
 
 class MonitorSocket:
@@ -151,7 +153,7 @@ class MonitorSocket:
     def receive(self) -> list[Answer]:
         """What has come; empty if nothing has. OSError(ENOBUFS) once after the kernel had to drop events."""
         try:
-            data = self._socket.recv(1 << 20)
+            data = self._socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return []
         return [Answer(header.kind, header.body) for header in _split(data)]
