@@ -104,6 +104,8 @@ class Context:
         self.random_bytes = random_bytes
         self.now = 0.0
         self.policy = Policy()
+        self.has_policy = False
+        """Before the first policy nothing new is negotiated, but what was restored lives."""
         self.ike_sas: dict[bytes, IkeSa] = {}
         self.answered_inits: dict[tuple[bytes, Endpoint | None], IkeSa] = {}
         """HALF_OPEN IKE SAs by the initiator's SPI and first address."""

@@ -264,12 +264,17 @@ def pump(context: Context, sa: IkeSa) -> None:
 
 def _next_wish(context: Context, sa: IkeSa) -> Wish | None:
     """The first wish whose time has come and that the state of the IKE SA allows; it is taken off the list."""
-    ending = sa.state is not State.ESTABLISHED
     for wish in sa.wishes:
-        if wish.not_before <= context.now and (not ending or wish.kind is WishKind.DELETE_IKE):
+        if wish.not_before <= context.now and _is_possible(context, sa, wish):
             sa.wishes.remove(wish)
             return wish
     return None
+
+
+def _is_possible(context: Context, sa: IkeSa, wish: Wish) -> bool:
+    if sa.state is not State.ESTABLISHED:
+        return wish.kind is WishKind.DELETE_IKE
+    return context.has_policy or wish.kind not in (WishKind.CREATE_CHILD, WishKind.REKEY_CHILD)
 
 
 def _prepare(context: Context, sa: IkeSa, wish: Wish) -> None:

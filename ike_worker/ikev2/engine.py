@@ -15,7 +15,7 @@ from ike_worker.ikev2.errors import InvalidMajorVersion, RefusedHere, RemoteErro
 from ike_worker.ikev2.events import AllClosed, Event
 from ike_worker.ikev2.exchanges import ike_sa_init
 from ike_worker.ikev2.features import liveness, nat_traversal
-from ike_worker.ikev2.iana import ExchangeType, NotifyType
+from ike_worker.ikev2.iana import ExchangeType, NotifyType, PayloadType
 from ike_worker.ikev2.ike_sa import NO_SPI, TAIL_BYTES, IkeSa
 from ike_worker.ikev2.policy import Policy
 from ike_worker.ikev2.selection import is_subset
@@ -58,7 +58,9 @@ class Engine:
         """Takes a new policy. SAs of peers and rules that changed or are gone are deleted, others are untouched."""
         context = self._enter(now)
         context.policy = Policy(peers, rules)
+        context.has_policy = True
         for sa in list(context.ike_sas.values()):
+            context.wake(sa)
             self._apply_policy(sa)
         self._settle()
 
@@ -70,7 +72,6 @@ class Engine:
         for child in list(sa.children.values()):
             if context.policy.rule(child.rule_id) is None:
                 timers.delete_child(sa, child)
-                context.wake(sa)
 
     # ------------------------------------------------------------------ datagrams
 
@@ -102,7 +103,7 @@ class Engine:
         elif sa.state is State.CONNECTING:
             self._receive_init_response(sa, header, data, local, remote)
         elif sa.peer_spi == peer_spi:
-            if header.exchange_type == ExchangeType.INFORMATIONAL and _is_in_clear(data):
+            if header.next_payload != PayloadType.ENCRYPTED:
                 self._take_hint(sa, data)
             else:
                 dialogue.receive(context, sa, header, data, local, remote)
@@ -169,9 +170,12 @@ class Engine:
     def handle_timer(self, now: float) -> None:
         """Does what is due at `now`."""
         context = self._enter(now)
+        due = []
         while (sa := context.take_due()) is not None:
-            timers.run(context, sa)
-            self._settle()
+            due.append(sa)
+        for sa in due:
+            if sa.state is not State.CLOSED:
+                timers.run(context, sa)
         self._settle()
 
     def next_event(self) -> Event | None:
@@ -363,14 +367,10 @@ class Engine:
             if sa.state is State.CLOSED:
                 continue
             dialogue.pump(context, sa)
-            context.schedule(sa, timers.next_due(sa))
+            context.schedule(sa, timers.next_due(sa, context.now))
         if self._closing and not context.ike_sas:
             self._closing = False
             context.events.append(AllClosed())
-
-
-def _is_in_clear(data: bytes) -> bool:
-    return parse_message(data).encrypted is None
 
 
 def _negotiates(sa: IkeSa, rule_id: int) -> bool:

@@ -42,7 +42,7 @@ class MessageRule:
 class MessageKind:
     """What a message is. `rekeys_ike` tells the two kinds of CREATE_CHILD_SA apart."""
 
-    exchange_type: ExchangeType
+    exchange_type: int
     response: bool
     rekeys_ike: bool = False
 
@@ -110,23 +110,29 @@ P = TypeVar("P", bound=Payload)
 class Contents:
     """The payloads of one message that has kept its rule."""
 
-    __slots__ = ("_first", "deletes", "notifies", "wrong")
+    __slots__ = ("_first", "counts", "deletes", "notifies", "wrong")
 
     def __init__(self, payloads: Sequence[Payload]) -> None:
         self._first: dict[type[Payload], Payload] = {}
+        self.counts: dict[int, int] = {}
+        """How often each known payload stands in the message."""
         self.notifies: list[Notify] = []
         self.deletes: list[Delete] = []
         self.wrong: Notify | None = None
         """The first notify that reports an error."""
+        counts = self.counts
         for payload in payloads:
-            if isinstance(payload, Notify):
+            cls = type(payload)
+            if cls is UnknownPayload:
+                continue
+            counts[cls.TYPE] = counts.get(cls.TYPE, 0) + 1
+            self._first.setdefault(cls, payload)
+            if type(payload) is Notify:
                 self.notifies.append(payload)
-                if payload.is_error and self.wrong is None:
+                if self.wrong is None and payload.is_error:
                     self.wrong = payload
-            elif isinstance(payload, Delete):
+            elif type(payload) is Delete:
                 self.deletes.append(payload)
-            else:
-                self._first.setdefault(type(payload), payload)
 
     def find(self, cls: type[P]) -> P | None:
         """The payload of this class."""
@@ -154,12 +160,7 @@ def check(exchange_type: int, *, response: bool, encrypted: bool, payloads: Sequ
     rule = EXCHANGE_RULES[_kind(exchange_type, response, contents)]
     if rule.encrypted is not encrypted:
         raise MalformedMessage(f"exchange {exchange_type}: {'in clear' if rule.encrypted else 'encrypted'}")
-    if len(contents.notifies) > MANY or len(contents.deletes) > MANY:
-        raise MalformedMessage(f"more than {MANY} Notify or Delete payloads")
-    counts: dict[int, int] = {}
-    for payload in payloads:
-        if not isinstance(payload, UnknownPayload):
-            counts[payload.TYPE] = counts.get(payload.TYPE, 0) + 1
+    counts = contents.counts
     fails = response and (contents.wrong is not None or any(one.type in _NOT_SUCCESS for one in contents.notifies))
     for row in rule.payloads:
         count = counts.get(row.payload, 0)
@@ -169,6 +170,5 @@ def check(exchange_type: int, *, response: bool, encrypted: bool, payloads: Sequ
 
 
 def _kind(exchange_type: int, response: bool, contents: Contents) -> MessageKind:
-    kind = ExchangeType(exchange_type)
-    sa = contents.find(SecurityAssociation) if kind is ExchangeType.CREATE_CHILD_SA else None
-    return MessageKind(kind, response, sa is not None and sa.proposals[0].protocol == ProtocolId.IKE)
+    sa = contents.find(SecurityAssociation) if exchange_type == ExchangeType.CREATE_CHILD_SA else None
+    return MessageKind(exchange_type, response, sa is not None and sa.proposals[0].protocol == ProtocolId.IKE)

@@ -12,14 +12,15 @@ from ike_worker.ikev2.states import ChildState, State
 from ike_worker.ikev2.wish import Wish, WishKind
 
 
-def next_due(sa: IkeSa) -> float:
-    """When something must be done about `sa`, or may have to be."""
+def next_due(sa: IkeSa, now: float) -> float:
+    """When something must be done about `sa`, or may have to be. Wishes that wait for something else do not count."""
     window = sa.window
     due = min(liveness.question_due(sa), sa.path.keepalive_at)
     if window.pending is not None:
         due = min(due, window.pending.next_due)
-    elif sa.wishes and not window.preparing:
-        due = min(due, *(wish.not_before for wish in sa.wishes))
+    for wish in sa.wishes:
+        if wish.not_before > now:
+            due = min(due, wish.not_before)
     if sa.handshake is not None:
         return min(due, sa.handshake.deadline)
     if sa.state in (State.ESTABLISHED, State.REKEYED):

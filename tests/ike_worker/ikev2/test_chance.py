@@ -27,7 +27,9 @@ def act(world: World) -> None:
 
 
 def play(seed: int) -> None:
-    lives = {me: {"peer": peer_of(me, liveness_s=20.0), "rules": [rule_of(me, rekey_s=300.0)]} for me in ("alice", "bob")}
+    lives = {
+        me: {"peer": peer_of(me, liveness_s=20.0), "rules": [rule_of(me, rekey_s=300.0)]} for me in ("alice", "bob")
+    }
     world = World(seed, **lives)
     world.loss, world.duplication, world.corruption, world.spread_s = 0.2, 0.1, 0.02, 0.5
     for _ in range(12):

@@ -7,9 +7,10 @@ import pytest
 
 from ike_worker.ikev2 import events as e
 from ike_worker.ikev2.datagram import Datagram
+from ike_worker.ikev2.exchanges import ike_sa_init
 from ike_worker.ikev2.features import cookies
 from ike_worker.ikev2.iana import NotifyType
-from ike_worker.ikev2.wire.message import parse_header, parse_message
+from ike_worker.ikev2.wire.message import encode_message, parse_header, parse_message
 from ike_worker.ikev2.wire.notify import Notify
 from ipc.algorithms import (
     AES128GCM16,
@@ -148,8 +149,7 @@ def test_the_responder_narrows_to_its_rule() -> None:
     call(world)
     world.agree(1)
     (sa,) = world.alice.sas(Direction.OUT)
-    assert (sa.local, sa.remote) == ((replace(ALICE_NET, protocol=6),), (part,)) or sa.remote == (part,)
-    assert sa.local == (ALICE_NET,)
+    assert (sa.local, sa.remote) == ((ALICE_NET,), (part,))
 
 
 def test_the_packet_that_asked_picks_the_rule_of_the_responder() -> None:
@@ -229,8 +229,7 @@ def test_the_wrong_psk_and_the_wrong_identity_sound_alike() -> None:
 
 def test_a_responder_that_is_not_who_it_should_be_is_told_to_forget_us() -> None:
     world = World()
-    call_psk = world.alice
-    call_psk.psk = b"another"
+    world.alice.psk = b"another"
     world.bob._handle = lambda event, handle=world.bob._handle: (  # type: ignore[method-assign]
         world.bob.engine.auth_verified(event.token, True, world.now)
         if isinstance(event, e.VerifyAuth)
@@ -283,9 +282,7 @@ def test_nobody_answers() -> None:
 
 
 def test_another_group_is_asked_for_and_used() -> None:
-    alice = peer_of(
-        "alice", ike_proposals=(replace(IKE, key_exchange=(KeyExchangeId.X25519, KeyExchangeId.ECP_256)),)
-    )
+    alice = peer_of("alice", ike_proposals=(replace(IKE, key_exchange=(KeyExchangeId.X25519, KeyExchangeId.ECP_256)),))
     bob = peer_of("bob", ike_proposals=(replace(IKE, key_exchange=(KeyExchangeId.ECP_256,)),))
     world = World(alice={"peer": alice}, bob={"peer": bob})
     call(world)
@@ -300,8 +297,6 @@ def test_a_group_that_was_not_offered_is_not_believed() -> None:
         header = parse_header(datagram.data)
         if sender is world.alice or header.message_id:
             return [datagram]
-        from ike_worker.ikev2.wire.message import encode_message
-
         notify = Notify(type=NotifyType.INVALID_KE_PAYLOAD, data=(20).to_bytes(2, "big"))
         forged = encode_message(
             spi_i=header.spi_i,
@@ -320,8 +315,6 @@ def test_a_group_that_was_not_offered_is_not_believed() -> None:
 
 
 def test_under_load_an_initiator_shows_a_cookie(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ike_worker.ikev2.exchanges import ike_sa_init
-
     monkeypatch.setattr(ike_sa_init, "COOKIES_ABOVE_HALF_OPEN", 0)
     world = World()
     call(world)
@@ -330,8 +323,6 @@ def test_under_load_an_initiator_shows_a_cookie(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_responder_keeps_nothing_of_an_initiator_without_a_cookie(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ike_worker.ikev2.exchanges import ike_sa_init
-
     monkeypatch.setattr(ike_sa_init, "COOKIES_ABOVE_HALF_OPEN", 0)
     world = World()
     answers: list[Datagram] = []
@@ -364,8 +355,6 @@ def test_a_cookie_is_good_for_its_initiator_and_for_a_while() -> None:
 
 
 def test_with_too_many_half_open_nothing_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ike_worker.ikev2.exchanges import ike_sa_init
-
     monkeypatch.setattr(ike_sa_init, "MAX_HALF_OPEN", 0)
     world = World()
     call(world)

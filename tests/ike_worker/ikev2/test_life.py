@@ -7,7 +7,7 @@ import pytest
 
 from ike_worker.ikev2 import events as e
 from ike_worker.ikev2.datagram import Datagram, Endpoint
-from ike_worker.ikev2.features.nat_traversal import KEEPALIVE, KEEPALIVE_S
+from ike_worker.ikev2.features.nat_traversal import KEEPALIVE_S
 from ike_worker.ikev2.iana import ExchangeType, NotifyType
 from ike_worker.ikev2.wire.message import encode_message, parse_header, parse_message
 from ike_worker.ikev2.wire.notify import Notify

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from ike_worker.ikev2 import events as e
 from ike_worker.ikev2.crypto.prf import prf
 from ike_worker.ikev2.engine import Datagram, Endpoint, Engine
-from ike_worker.ikev2.iana import ExchangeType
+from ike_worker.ikev2.iana import ExchangeType, name_of
 from ike_worker.ikev2.snapshot import IkeSaState
 from ike_worker.ikev2.wire.message import parse_header
 from ipc import codec
@@ -115,7 +115,13 @@ class Side:
     """One host: an engine, a loader that makes AUTH, a kernel that holds SAs, a store that holds checkpoints."""
 
     def __init__(
-        self, me: str, world: "World", *, psk: bytes = PSK, peer: Peer | None = None, rules: Iterable[NegotiationRule] = ()
+        self,
+        me: str,
+        world: "World",
+        *,
+        psk: bytes = PSK,
+        peer: Peer | None = None,
+        rules: Iterable[NegotiationRule] = (),
     ) -> None:
         self.me = me
         self.world = world
@@ -337,7 +343,7 @@ def describe(datagram: Datagram) -> str:
         return "keepalive"
     header = parse_header(datagram.data)
     kind = "response" if header.response else "request"
-    return f"{ExchangeType(header.exchange_type).name} {kind} {header.message_id}"
+    return f"{name_of(ExchangeType, header.exchange_type)} {kind} {header.message_id}"
 
 
 def behind_nat(address: IpAddress, offset: int = 10_000) -> Callable[[Endpoint], Endpoint]:
