@@ -18,6 +18,7 @@ from ipc.types import (
     Direction,
     Identity,
     IpAddress,
+    IpForward,
     MaxLength,
     Mode,
     Name,
@@ -135,6 +136,7 @@ class PolicyParsed:
     rules: int
     data_path: DataPathKind
     interfaces: Annotated[tuple[Name, ...], MaxLength(256)]
+    ip_forward: IpForward
     warnings: Annotated[tuple[Text, ...], MaxLength(1000)]
 
 

@@ -96,6 +96,14 @@ class Unmatched(enum.IntEnum):
     BYPASS = 1
 
 
+class IpForward(enum.IntEnum):
+    """What start does with net.ipv4.ip_forward; stop puts back what was there."""
+
+    LEAVE = 0
+    ON = 1
+    OFF = 2
+
+
 class AuthMethod(enum.IntEnum):
     """IKEv2 authentication methods (RFC 7296 section 3.8)."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ipc.algorithms import EspProposal, IkeProposal
 from ipc.messages import KernelRule, NegotiationRule, Peer
-from ipc.types import Action, DataPathKind, IpAddress, PortRange, Prefix, TrafficSelector, Unmatched
+from ipc.types import Action, DataPathKind, IpAddress, IpForward, PortRange, Prefix, TrafficSelector, Unmatched
 from policy_loader.model import Draft, PeerEntry, RuleEntry
 from policy_loader.proposals import esp_words, ike_words
 from policy_loader.rule_ids import RuleIds
@@ -23,7 +23,7 @@ class Policy:
     data_path: DataPathKind
     interfaces: tuple[str, ...]
     unmatched: Unmatched
-    ip_forward: str
+    ip_forward: IpForward
     kernel_rules: tuple[KernelRule, ...]
     negotiation_rules: tuple[NegotiationRule, ...]
     peers: tuple[Peer, ...]

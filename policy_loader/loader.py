@@ -148,6 +148,7 @@ class Loader:
                 rules=len(policy.kernel_rules),
                 data_path=policy.data_path,
                 interfaces=policy.interfaces,
+                ip_forward=policy.ip_forward,
                 warnings=_bounded(loaded.warnings),
             )
         )

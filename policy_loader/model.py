@@ -18,6 +18,7 @@ from ipc.types import (
     DataPathKind,
     Identity,
     IpAddress,
+    IpForward,
     Mode,
     PortRange,
     Prefix,
@@ -32,7 +33,7 @@ from policy_loader.proposals import parse_esp, parse_ike
 # ------------------------------------------------------------- every default there is
 
 DEFAULT_DATA_PATH = DataPathKind.AUTO
-DEFAULT_IP_FORWARD = "leave"
+DEFAULT_IP_FORWARD = IpForward.LEAVE
 DEFAULT_PROPOSALS = "default"
 """The proposals of a peer or rule that names none. [proposals.default] in the file replaces them."""
 DEFAULT_IKE = (
@@ -63,7 +64,7 @@ STARTS = {
 }
 DATA_PATHS = {"auto": DataPathKind.AUTO, "kernel": DataPathKind.KERNEL, "userspace": DataPathKind.USERSPACE}
 UNMATCHED = {"discard": Unmatched.DISCARD, "bypass": Unmatched.BYPASS}
-IP_FORWARD = {"leave": "leave", "on": "on", "off": "off"}
+IP_FORWARD = {"leave": IpForward.LEAVE, "on": IpForward.ON, "off": IpForward.OFF}
 AUTH = {"psk": AuthMethod.PSK}
 
 MOST_PROPOSALS = 32
@@ -101,7 +102,7 @@ class Setup(_Table):
     ]
     unmatched: Annotated[Unmatched, PlainValidator(values.one_of(UNMATCHED))]
     data_path: Annotated[DataPathKind, PlainValidator(values.one_of(DATA_PATHS))] = DEFAULT_DATA_PATH
-    ip_forward: Annotated[str, PlainValidator(values.one_of(IP_FORWARD))] = DEFAULT_IP_FORWARD
+    ip_forward: Annotated[IpForward, PlainValidator(values.one_of(IP_FORWARD))] = DEFAULT_IP_FORWARD
 
 
 class ProposalSet(_Table):

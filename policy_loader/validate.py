@@ -40,7 +40,7 @@ def check(draft: Draft) -> Findings:
         warnings.append(Problem(key=key, text=text))
 
     if draft.setup is not None:
-        _check_setup(draft.setup, wrong, doubtful)
+        _check_setup(draft.setup, wrong)
     _check_peers(draft, wrong, doubtful)
     _check_names(draft.rules, wrong)
     if len(draft.rules) > MOST_RULES:
@@ -63,14 +63,12 @@ def check(draft: Draft) -> Findings:
     return Findings(problems=tuple(problems), warnings=tuple(warnings), selected=tuple(selected))
 
 
-def _check_setup(setup: Setup, wrong: Say, doubtful: Say) -> None:
+def _check_setup(setup: Setup, wrong: Say) -> None:
     seen = set()
     for index, name in enumerate(setup.interfaces):
         if name in seen:
             wrong(("setup", "interfaces", index), f'"{name}" stands there twice')
         seen.add(name)
-    if setup.ip_forward != "leave":
-        doubtful(("setup", "ip_forward"), "is read but not acted on yet: set net.ipv4.ip_forward by sysctl(8)")
 
 
 def _check_peers(draft: Draft, wrong: Say, doubtful: Say) -> None:

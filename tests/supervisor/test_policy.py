@@ -1,7 +1,7 @@
 """The way of a policy: offered, parsed, enforced; and what a loader that was started again is given."""
 
 from ipc import messages as m
-from ipc.types import DataPathKind, Secret
+from ipc.types import DataPathKind, IpForward, Secret
 from supervisor.files import FileContent
 from supervisor.policy import PolicyKeeper
 
@@ -40,6 +40,7 @@ def parsed(generation: int, warnings: tuple[str, ...] = ()) -> m.PolicyParsed:
         rules=3,
         data_path=DataPathKind.AUTO,
         interfaces=(),
+        ip_forward=IpForward.LEAVE,
         warnings=warnings,
     )
 

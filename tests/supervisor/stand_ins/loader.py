@@ -8,7 +8,7 @@ from ipc import messages as m
 from ipc.links import LOADER_AGENT, LOADER_WORKER, SUPERVISOR_LOADER
 from ipc.process import RoleProcess
 from ipc.roles import Role
-from ipc.types import DataPathKind, Unmatched
+from ipc.types import DataPathKind, IpForward, Unmatched
 
 parsed: dict[int, str] = {}
 
@@ -42,6 +42,7 @@ def say_parsed(generation: int, warnings: tuple[str, ...]) -> None:
             rules=len(text.split()),
             data_path=DataPathKind.KERNEL if "kernel" in text else DataPathKind.AUTO,
             interfaces=("no-such-interface",) if "interface" in text else ("lo",),
+            ip_forward=IpForward.LEAVE,
             warnings=warnings,
         )
     )
