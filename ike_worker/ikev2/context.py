@@ -320,11 +320,7 @@ class Context:
         if sa.reported:
             self.gone[sa.own_spi] = None
         self._keep_ghost(sa)
-        pending = sa.window.pending
-        lost = list(sa.wishes)
-        if pending is not None and pending.wish not in lost:
-            lost.append(pending.wish)
-        for wish in lost:
+        for wish in sa.all_wishes:
             if wish.kind is WishKind.CREATE_CHILD:
                 self.report_failure(sa, wish, reason)
         if stood:
@@ -388,7 +384,6 @@ class Context:
         old.wishes.clear()
         for spi_in in new.children:
             self.child_owners[spi_in] = new
-        old.replaced_by = new.own_spi
         self.mark_changed(old)
         self.mark_changed(new)
 

@@ -255,7 +255,7 @@ def _fail(context: Context, sa: IkeSa, pending: Pending, contents: Contents | No
 def pump(context: Context, sa: IkeSa) -> None:
     """Begins the next request that is wanted, if none is under way."""
     window = sa.window
-    while sa.wishes and window.pending is None and not window.preparing and sa.state is not State.CLOSED:
+    while sa.wishes and window.pending is None and window.preparing is None and sa.state is not State.CLOSED:
         wish = _next_wish(context, sa)
         if wish is None:
             return
@@ -278,15 +278,15 @@ def _is_possible(context: Context, sa: IkeSa, wish: Wish) -> bool:
 
 
 def _prepare(context: Context, sa: IkeSa, wish: Wish) -> None:
-    sa.window.preparing = True
+    sa.window.preparing = wish
 
     def done(request: Request | None) -> None:
-        sa.window.preparing = False
+        sa.window.preparing = None
         if request is not None:
             send_request(context, sa, request)
 
     def failed(error: Ikev2Error) -> None:
-        sa.window.preparing = False
+        sa.window.preparing = None
         create_child_sa.not_made(context, sa, wish, error)
 
     if wish.kind in (WishKind.CREATE_CHILD, WishKind.REKEY_CHILD):
@@ -299,14 +299,14 @@ def _prepare(context: Context, sa: IkeSa, wish: Wish) -> None:
 
 def authenticate(context: Context, sa: IkeSa) -> None:
     """Sends the IKE_AUTH request; IKE_SA_INIT is done."""
-    sa.window.preparing = True
+    sa.window.preparing = sa.wishes[0]
 
     def done(request: Request) -> None:
-        sa.window.preparing = False
+        sa.window.preparing = None
         send_request(context, sa, request)
 
     def failed(error: Ikev2Error) -> None:
-        sa.window.preparing = False
+        sa.window.preparing = None
         context.close(sa, f"IKE_AUTH can't be sent: {error}")
 
     context.start(sa, ike_auth.request(context, sa), done, failed)

@@ -375,9 +375,7 @@ class Engine:
 
 def _negotiates(sa: IkeSa, rule_id: int) -> bool:
     """Whether a Child SA of this rule is under way on `sa`."""
-    pending = sa.window.pending
-    wishes = (*sa.wishes, pending.wish) if pending is not None else tuple(sa.wishes)
-    return any(wish.kind is WishKind.CREATE_CHILD and wish.rule_id == rule_id for wish in wishes)
+    return any(wish.kind is WishKind.CREATE_CHILD and wish.rule_id == rule_id for wish in sa.all_wishes)
 
 
 def _serves(sa: IkeSa, rule_id: int, acquire: Acquire | None) -> bool:

@@ -71,8 +71,8 @@ class Window:
         self.last_tail = b""
         """The end of that request."""
         self.pending: Pending | None = None
-        self.preparing = False
-        """A request of ours is being put together."""
+        self.preparing: Wish | None = None
+        """What the request of ours is for that is being put together."""
         self.serving = False
         """The request `expected_id` of the peer is being worked on."""
 
@@ -111,7 +111,6 @@ class IkeSa:
         "peer",
         "peer_spi",
         "rekey_at",
-        "replaced_by",
         "reported",
         "scheduled_at",
         "session",
@@ -140,8 +139,6 @@ class IkeSa:
         self.established_at = 0.0
         self.last_heard = now
         self.rekey_at = math.inf
-        self.replaced_by = b""
-        """Own SPI of the IKE SA that took its place."""
         self.scheduled_at = math.inf
         """When the engine's timer looks at it next."""
         self.reported = False
@@ -181,9 +178,18 @@ class IkeSa:
 
     def wants(self, kind: WishKind, spi_in: int = 0) -> bool:
         """Whether such a request is wanted, being prepared or under way."""
-        pending = self.window.pending
-        wishes = (*self.wishes, pending.wish) if pending is not None else tuple(self.wishes)
-        return any(wish.kind is kind and wish.spi_in == spi_in for wish in wishes)
+        return any(wish.kind is kind and wish.spi_in == spi_in for wish in self.all_wishes)
+
+    @property
+    def all_wishes(self) -> list[Wish]:
+        """What is wanted of the peer, the requests that are being prepared or under way first."""
+        window = self.window
+        wishes = list(self.wishes)
+        if window.preparing is not None and window.preparing not in wishes:
+            wishes.insert(0, window.preparing)
+        if window.pending is not None and window.pending.wish not in wishes:
+            wishes.insert(0, window.pending.wish)
+        return wishes
 
     def seal(
         self, payloads: Sequence[Payload], *, exchange_type: int, response: bool, message_id: int, iv: bytes

@@ -88,7 +88,6 @@ class IkeSaState:
     established_at: float
     last_heard: float
     rekey_at: float
-    replaced_by: bytes
 
 
 def take(sa: IkeSa) -> IkeSaState:
@@ -113,14 +112,19 @@ def take(sa: IkeSa) -> IkeSaState:
         last_response=window.last_response,
         last_tail=window.last_tail,
         pending=_take_pending(window.pending) if window.pending is not None else None,
-        wishes=tuple(sa.wishes)[:MAX_WISHES],
+        wishes=_take_wishes(sa),
         children=tuple([_take_child(child) for child in sa.children.values()]),
         created_at=sa.created_at,
         established_at=sa.established_at,
         last_heard=sa.last_heard,
         rekey_at=sa.rekey_at,
-        replaced_by=sa.replaced_by,
     )
+
+
+def _take_wishes(sa: IkeSa) -> tuple[Wish, ...]:
+    """A request that is being prepared is still to be made."""
+    preparing = sa.window.preparing
+    return (*((preparing,) if preparing is not None else ()), *sa.wishes)[:MAX_WISHES]
 
 
 def _take_pending(pending: Pending) -> PendingState:
@@ -177,11 +181,14 @@ def rebuild(state: IkeSaState) -> IkeSa:
     sa.established_at = state.established_at
     sa.last_heard = state.last_heard
     sa.rekey_at = state.rekey_at
-    sa.replaced_by = state.replaced_by
     sa.reported = True
     sa.wishes = deque(state.wishes)
     sa.children = {child.inbound.spi: _rebuild_child(child) for child in state.children}
     sa.window = _rebuild_window(state)
+    under_way = state.pending.wish.spi_in if state.pending is not None else 0
+    for child in sa.children.values():
+        if child.state is ChildState.REKEYING and child.spi_in != under_way:
+            child.state = ChildState.INSTALLED  # its request was being prepared, and is a wish again
     return sa
 
 

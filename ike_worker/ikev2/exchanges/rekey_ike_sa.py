@@ -158,7 +158,7 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
 
 
 def _is_busy(sa: IkeSa) -> bool:
-    if sa.state is not State.ESTABLISHED or sa.window.preparing:
+    if sa.state is not State.ESTABLISHED or sa.window.preparing is not None:
         return True
     pending = sa.window.pending
     if pending is not None and pending.wish.kind is not WishKind.LIVENESS:

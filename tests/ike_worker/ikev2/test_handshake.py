@@ -230,7 +230,7 @@ def test_the_wrong_psk_and_the_wrong_identity_sound_alike() -> None:
 def test_a_responder_that_is_not_who_it_should_be_is_told_to_forget_us() -> None:
     world = World()
     world.alice.psk = b"another"
-    world.bob._handle = lambda event, handle=world.bob._handle: (  # type: ignore[method-assign]
+    world.bob._handle = lambda event, handle=world.bob._handle: (  # type: ignore[method-assign, misc]
         world.bob.engine.auth_verified(event.token, True, world.now)
         if isinstance(event, e.VerifyAuth)
         else handle(event)
@@ -244,7 +244,7 @@ def test_a_responder_that_is_not_who_it_should_be_is_told_to_forget_us() -> None
 
 def test_a_loader_that_refuses_ends_it() -> None:
     world = World()
-    world.alice._handle = lambda event, handle=world.alice._handle: (  # type: ignore[method-assign]
+    world.alice._handle = lambda event, handle=world.alice._handle: (  # type: ignore[method-assign, misc]
         world.alice.engine.auth_refused(event.token, "no such peer", world.now)
         if isinstance(event, e.ComputeAuth)
         else handle(event)

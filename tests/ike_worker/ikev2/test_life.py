@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ ALICE_500 = Endpoint(address=ALICE, port=500)
 BOB_500 = Endpoint(address=BOB, port=500)
 
 
-def connected(**sides: dict[str, object]) -> World:
+def connected(**sides: Any) -> World:
     world = World(**sides)
     world.connect()
     return world

@@ -5,10 +5,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from ike_worker.ikev2 import events
 from ike_worker.ikev2.snapshot import IkeSaState
+from ike_worker.ikev2.wish import WishKind
 from ipc import codec
 from ipc.algorithms import KeyExchangeId
 from ipc.types import Direction
@@ -18,7 +21,8 @@ FRESH_KEYS = (replace(ESP, key_exchange=(KeyExchangeId.ECP_256,)),)
 
 
 def connected() -> World:
-    world = World(**{me: {"rules": [rule_of(me, esp_proposals=FRESH_KEYS)]} for me in ("alice", "bob")})
+    sides: dict[str, Any] = {me: {"rules": [rule_of(me, esp_proposals=FRESH_KEYS)]} for me in ("alice", "bob")}
+    world = World(**sides)
     world.connect()
     return world
 
@@ -73,7 +77,7 @@ def test_killed_while_the_kernel_works_on_an_install(victim: str) -> None:
         if type(event).__name__ != "InstallSas":
             handle(event)  # type: ignore[arg-type]
 
-    side._handle = silent  # type: ignore[method-assign, assignment]
+    side._handle = silent  # type: ignore[method-assign]
     world.run(2.5)
     side._handle = handle  # type: ignore[method-assign]
     side.kill_and_restore()
@@ -123,3 +127,18 @@ def test_a_rule_that_is_gone_when_the_worker_comes_back_is_deleted() -> None:
     world.run(5)
     world.agree(0)
     assert len(world.bob.store) == 1
+
+
+def test_before_its_policy_a_restored_worker_begins_nothing_new_and_does_not_spin() -> None:
+    world = connected()
+    alice = world.alice
+    alice.engine.rekey_child(first_spi(alice), world.now)
+    (sa,) = alice.engine._context.ike_sas.values()
+    state = alice.engine.snapshot(sa.own_spi)
+    assert [wish.kind for wish in state.wishes] == [WishKind.REKEY_CHILD]
+    alice.engine = alice._fresh_engine()
+    alice.engine.restore(state, world.now)
+    assert alice.engine.datagrams_to_send() == []
+    assert alice.engine.get_timer() is None
+    alice.engine.set_policy(alice.peers, alice.rules, world.now)
+    assert isinstance(alice.engine.next_event(), events.AllocateSpi)

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 from ike_worker.ikev2 import events as e
 from ike_worker.ikev2.crypto.prf import prf
@@ -126,7 +127,7 @@ class Side:
         self.me = me
         self.world = world
         self.psk = psk
-        self.peers = (peer or peer_of(me),)
+        self.peers: tuple[Peer, ...] = (peer or peer_of(me),)
         self.rules = tuple(rules) or (rule_of(me),)
         self.spis = itertools.count(0x1000 if me == "alice" else 0x20000)
         self.kernel: dict[SaName, Sa] = {}
@@ -235,7 +236,7 @@ Filter = Callable[[Side, Datagram], list[Datagram]]
 class World:
     """Alice, Bob, the network between them and the time."""
 
-    def __init__(self, seed: int = 1, **sides: dict[str, object]) -> None:
+    def __init__(self, seed: Any = 1, **sides: Any) -> None:
         self.seed = seed
         self.now = 1000.0
         self.chance = random.Random(seed)
@@ -247,8 +248,8 @@ class World:
         self._order = itertools.count()
         self.nat: Callable[[Endpoint], Endpoint] | None = None
         """Rewrites Alice's endpoint, as a NAT in front of her does."""
-        self.alice = Side("alice", self, **sides.get("alice", {}))  # type: ignore[arg-type]
-        self.bob = Side("bob", self, **sides.get("bob", {}))  # type: ignore[arg-type]
+        self.alice = Side("alice", self, **sides.get("alice", {}))
+        self.bob = Side("bob", self, **sides.get("bob", {}))
 
     # ------------------------------------------------------------------ network
 
