@@ -40,6 +40,7 @@ class Kind(enum.StrEnum):
     ESP_IN_UDP = "ESP in UDP"
     KEEPALIVE = "NAT keepalive"
     NEIGHBOUR = "ARP/ND"
+    ERROR = "ICMP error about IKE or ESP"
     CLEAR = "clear"
 
 
@@ -128,6 +129,8 @@ def classify(data: bytes, *, seen_at: float = 0.0, sender: str = "") -> Frame:
             if on_4500 and not marked and len(body) >= 8:
                 return frame(Kind.ESP_IN_UDP, f"{packet} ESP in UDP", spi=int.from_bytes(body[:4]))
         return frame(Kind.CLEAR, f"{packet} UDP {source_port} > {destination_port}")
+    if _is_error_about_ours(packet):
+        return frame(Kind.ERROR, f"{packet} ICMP type {payload[0]} code {payload[1]} about IKE or ESP")
     return frame(Kind.CLEAR, f"{packet} protocol {packet.protocol}, {len(data)} bytes")
 
 
@@ -167,6 +170,18 @@ def _ipv6(data: bytes) -> _Packet | None:
         payload=payload,
         fragment=fragment,
     )
+
+
+def _is_error_about_ours(packet: _Packet) -> bool:
+    """Whether it is an ICMP error that quotes a packet of IKE or ESP: "port unreachable" while nobody listens, say."""
+    four, six = packet.protocol == 1, packet.protocol == 58
+    if not packet.payload or not ((four and packet.payload[0] in (3, 11, 12)) or (six and packet.payload[0] < 128)):
+        return False
+    quoted = (_ipv4 if four else _ipv6)(packet.payload[8:])
+    if quoted is None:
+        return False
+    ports = struct.unpack("!HH", quoted.payload[:4]) if len(quoted.payload) >= 4 else ()
+    return quoted.protocol == 50 or (quoted.protocol == 17 and any(port in _IKE_PORTS for port in ports))
 
 
 def _ike_header(data: bytes) -> IkeHeader | None:
