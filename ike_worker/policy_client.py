@@ -1,4 +1,4 @@
-"""The worker's end of its link to the policy loader: the negotiation rules, and AUTH, which only the loader can make."""
+"""The worker's end of its link to the policy loader: negotiation rules, and AUTH, which only the loader can make."""
 
 import itertools
 import logging

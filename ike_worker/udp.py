@@ -4,6 +4,7 @@ They are bound to the wildcard address; the local address of each datagram comes
 (IP_PKTINFO, IPV6_PKTINFO). On port 4500 IKE stands behind four zero bytes, the non-ESP marker (RFC 3948 section 2.2).
 """
 
+import ctypes
 import ipaddress
 import logging
 import socket
@@ -14,6 +15,8 @@ from ike_worker.ikev2.engine import Endpoint
 from ipc.types import IpAddress
 
 log = logging.getLogger(__name__)
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 PORT_IKE = 500
 PORT_NAT_TRAVERSAL = 4500
@@ -100,6 +103,34 @@ class UdpSockets:
     def _drop(self, reason: str) -> None:
         self.dropped += 1
         log.debug("datagram dropped: %s", reason)
+
+
+class RoutingProbe:
+    """Asks the kernel from which address it would send to a peer, by connecting a socket that never sends."""
+
+    NAMES: Mapping[str, int] = {"route-v4": 4, "route-v6": 6}
+
+    def __init__(self, descriptors: Mapping[str, int]) -> None:
+        self._sockets = {
+            version: socket.socket(fileno=descriptors[name])
+            for name, version in self.NAMES.items()
+            if name in descriptors
+        }
+
+    def source_address(self, remote: IpAddress) -> IpAddress | None:
+        """Our address towards `remote`; None where there is no route."""
+        sock = self._sockets.get(remote.version)
+        if sock is None:
+            return None
+        try:
+            sock.connect((str(remote), PORT_IKE))
+            return _address(remote.version, sock.getsockname()[0])
+        except OSError as error:
+            log.debug("no route to %s: %s", remote, error.strerror)
+            return None
+        finally:
+            # An address of family AF_UNSPEC dissolves the association, and the source address with it (connect(2)).
+            _libc.connect(sock.fileno(), bytes(16), 16)
 
 
 def _address(version: int, text: str) -> IpAddress:

@@ -16,7 +16,7 @@ from ike_worker.ikev2.engine import Datagram, Endpoint, Engine
 from ike_worker.ikev2.snapshot import IkeSaState
 from ike_worker.kernel_client import KernelClient
 from ike_worker.policy_client import PolicyClient
-from ike_worker.udp import UdpSockets
+from ike_worker.udp import RoutingProbe, UdpSockets
 from ipc import codec
 from ipc import messages as m
 from ipc.channel import Handler
@@ -45,8 +45,8 @@ class Worker:
     def __init__(self, process: RoleProcess) -> None:
         self._process = process
         self._loop = process.loop
-        self._engine = Engine(random_bytes=os.urandom)
         self._sockets = UdpSockets(process.descriptors)
+        self._engine = Engine(random_bytes=os.urandom, source_address=RoutingProbe(process.descriptors).source_address)
         handlers: dict[type, Handler] = {m.RestoreIkeSas: self._on_restore, m.IkeSasSaved: self._on_saved}
         self._supervisor = process.open_supervisor_link(handlers, on_stop=self._on_stop)
         self._kernel = KernelClient(process, self._engine)

@@ -88,6 +88,8 @@ def open_ike_sockets(descriptors: Descriptors) -> None:
         _probe_port(family, NAT_T_PORT)
         descriptors.add_socket(f"udp500-{version}", _outer_udp(family, IKE_PORT, shared=False))
         descriptors.add_socket(f"udp4500-{version}", _outer_udp(family, NAT_T_PORT, shared=True))
+        # Never sends: the worker connects it to learn from which address routing would send to a peer.
+        descriptors.add_socket(f"route-{version}", _outer_unbound(family))
 
 
 def open_userspace(descriptors: Descriptors) -> None:
@@ -162,6 +164,12 @@ def _outer_udp(family: int, port: int, *, shared: bool) -> socket.socket:
     except BaseException:
         sock.close()
         raise
+    return sock
+
+
+def _outer_unbound(family: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    _set_outer_options(sock)
     return sock
 
 

@@ -27,7 +27,7 @@ from ike_worker.ikev2.states import ChildState, State, enter
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wish import CHILD_WISHES, Wish, WishKind
 from ipc.messages import Sa
-from ipc.types import AuthMethod
+from ipc.types import AuthMethod, IpAddress
 
 log = logging.getLogger(__name__)
 
@@ -97,11 +97,16 @@ class Response:
     """If not empty: why the IKE SA is no more once the response is sent."""
 
 
+SourceAddress = Callable[[IpAddress], IpAddress | None]
+"""From which of our addresses routing would send to this one; None if that is not known."""
+
+
 class Context:
     """The engine's inside, as the exchanges see it. `now` is set at each entry into the engine."""
 
-    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(self, random_bytes: Callable[[int], bytes], source_address: SourceAddress) -> None:
         self.random_bytes = random_bytes
+        self.source_address = source_address
         self.now = 0.0
         self.policy = Policy()
         self.has_policy = False

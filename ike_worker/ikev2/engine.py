@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ike_worker.ikev2 import dialogue, snapshot, timers
-from ike_worker.ikev2.context import Context, OwnAuth
+from ike_worker.ikev2.context import Context, OwnAuth, SourceAddress
 from ike_worker.ikev2.datagram import Datagram, Endpoint
 from ike_worker.ikev2.errors import InvalidMajorVersion, RefusedHere, RemoteError
 from ike_worker.ikev2.events import AllClosed, Event
@@ -44,10 +44,13 @@ class Changes:
 
 
 class Engine:
-    """All IKE SAs of this host, with all peers."""
+    """All IKE SAs of this host, with all peers.
 
-    def __init__(self, *, random_bytes: Callable[[int], bytes]) -> None:
-        self._context = Context(random_bytes)
+    `source_address` says from which of our addresses routing would send to a peer; None where it does not know.
+    """
+
+    def __init__(self, *, random_bytes: Callable[[int], bytes], source_address: SourceAddress) -> None:
+        self._context = Context(random_bytes, source_address)
         self._closing = False
         self._second = 0
         self._strangers = 0

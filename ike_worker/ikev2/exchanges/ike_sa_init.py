@@ -42,11 +42,11 @@ _COOKIE_BYTES = range(1, 65)
 
 def begin(context: Context, peer: Peer, wish: Wish) -> IkeSa:
     """Calls `peer`; the first Child SA will be what `wish` wants."""
-    local = peer.local_address or _unspecified(peer.address)
+    local = peer.local_address or context.source_address(peer.address) or _unspecified(peer.address)
     path = NatPath(
         Endpoint(address=local, port=IKE_PORT),
         Endpoint(address=peer.address, port=IKE_PORT),
-        # Where routing chooses our address we can't hash it, so the peer finds a NAT: then ESP goes in UDP.
+        # Where nobody knows our address we can't hash it, so the peer finds a NAT: then ESP goes in UDP.
         forced=peer.force_encapsulation or local.is_unspecified,
     )
     own_spi = context.new_spi()

@@ -143,7 +143,7 @@ class Side:
 
     def _fresh_engine(self) -> Engine:
         chance = random.Random(f"{self.world.seed} {self.me} {self.restarts}")
-        return Engine(random_bytes=chance.randbytes)
+        return Engine(random_bytes=chance.randbytes, source_address=lambda _remote: None)
 
     def kill_and_restore(self) -> None:
         """A new process with what the store holds; SPIs, the kernel and the clock go on."""
