@@ -5,6 +5,7 @@ import os
 
 from ipc.process import set_up_log
 from ipc.roles import Role
+from supervisor import notify
 from supervisor.detach import Starter
 from supervisor.errors import StartFailed
 from supervisor.instance import Instance
@@ -45,6 +46,7 @@ def _run_locked(instance: Instance, starter: Starter) -> int:
     except StartFailed as error:
         return _failed(starter, error)
     finally:
+        notify.stopping()
         Shutdown(instance).run()
         log.info("stopped")
     return 0

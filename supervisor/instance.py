@@ -11,6 +11,7 @@ from ipc import messages as m
 from ipc.links import CONTROL
 from ipc.loop import Loop, Timer
 from ipc.roles import Role
+from supervisor import notify
 from supervisor.channels import Channels
 from supervisor.child import Child
 from supervisor.child_states import ChildState
@@ -104,6 +105,8 @@ class Instance:
     def run(self) -> None:
         """Goes round until somebody wants it to stop."""
         self.phase = Phase.RUNNING
+        notify.ready()
+        notify.keep_watchdog(self.loop)
         self._tick()
         while not self.stop_reason:
             self.loop.run_once()
@@ -127,6 +130,7 @@ class Instance:
         if self.phase is not Phase.RUNNING:
             finished(False, (f"the instance is {self.phase.value}",))
             return
+        notify.reloading()
         try:
             file = read_file(self.settings.spd_path, m.MAX_POLICY_BYTES)
         except FileRefused as error:
@@ -241,6 +245,8 @@ class Instance:
             lines = (*lines, "the new policy is not in force; what ran before goes on")
         for line in lines:
             log.log(logging.INFO if in_force else logging.ERROR, "reload: %s", line)
+        if self.holdings.policy.offered is None:
+            notify.ready()
         finished(in_force, lines)
 
 
