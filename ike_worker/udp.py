@@ -132,6 +132,11 @@ class RoutingProbe:
             # An address of family AF_UNSPEC dissolves the association, and the source address with it (connect(2)).
             _libc.connect(sock.fileno(), bytes(16), 16)
 
+    def close(self) -> None:
+        """Closes its sockets."""
+        for sock in self._sockets.values():
+            sock.close()
+
 
 def _address(version: int, text: str) -> IpAddress:
     # A link-local source carries its zone ("fe80::1%2"); IKE speaks to global addresses.

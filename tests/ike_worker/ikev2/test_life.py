@@ -431,3 +431,13 @@ def test_message_ids_of_both_directions_are_apart() -> None:
         world.run(5)
     ids = [parse_header(item).message_id for item in world.bob.requests_sent.values()]
     assert ids == [0, 1]
+
+
+def test_the_address_that_routing_chooses_needs_no_udp() -> None:
+    world = World(alice={"peer": peer_of("alice", local_address=None)})
+    world.alice.routed_source = ALICE
+    world.alice.engine.initiate(RULE_ID, world.now)
+    world.run()
+    world.agree(1)
+    assert outer(world.alice) == outer(world.bob) == {None}
+    assert {sa.source for sa in world.alice.sas(Direction.OUT)} == {ALICE}

@@ -136,6 +136,8 @@ class Side:
         self.store: dict[bytes, bytes] = {}
         self.refuse_installs = 0
         self.answer_events = True
+        self.routed_source: IpAddress | None = None
+        """What routing says our address towards the peer is."""
         self.requests_sent: dict[tuple[bytes, int], bytes] = {}
         self.restarts = 0
         self.engine = self._fresh_engine()
@@ -143,7 +145,7 @@ class Side:
 
     def _fresh_engine(self) -> Engine:
         chance = random.Random(f"{self.world.seed} {self.me} {self.restarts}")
-        return Engine(random_bytes=chance.randbytes, source_address=lambda _remote: None)
+        return Engine(random_bytes=chance.randbytes, source_address=lambda _remote: self.routed_source)
 
     def kill_and_restore(self) -> None:
         """A new process with what the store holds; SPIs, the kernel and the clock go on."""
