@@ -120,7 +120,13 @@ def test_the_policy_that_was_refused_and_the_one_that_runs_are_both_shown() -> N
     keeper.offer(FileContent(path="/etc/ipsec.spd", content=Secret(b"k"), mode=0o600, uid=0), lambda *_: None)
     keeper.on_parsed(
         m.PolicyParsed(
-            generation=1, sha256=b"\xab" * 32, rules=3, data_path=DataPathKind.AUTO, interfaces=(), ip_forward=IpForward.LEAVE, warnings=("w",)
+            generation=1,
+            sha256=b"\xab" * 32,
+            rules=3,
+            data_path=DataPathKind.AUTO,
+            interfaces=(),
+            ip_forward=IpForward.LEAVE,
+            warnings=("w",),
         )
     )
     keeper.on_enforced(m.PolicyEnforced(generation=1))
