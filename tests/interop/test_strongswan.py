@@ -80,10 +80,10 @@ def their_spis(both: Both) -> list[str]:
 
 
 def sas_agree(both: Both) -> bool:
-    """Whether both have the same, single Child SA."""
+    """Whether strongSwan has one Child SA, and we have it too: perhaps beside one that was replaced a moment ago."""
     ours = [child for tunnel in both.ours.tunnels() for child in tunnel.children]
     theirs = their_spis(both)
-    return len(ours) == 1 and len(theirs) == 2 and ours[0] == f"nets in {theirs[1]} out {theirs[0]}"
+    return len(theirs) == 2 and f"nets in {theirs[1]} out {theirs[0]}" in ours
 
 
 def test_we_initiate_and_strongswan_responds(both: Both) -> None:
@@ -115,9 +115,9 @@ def test_strongswan_rekeys(both: Both, what: str) -> None:
     def is_rekeyed() -> bool:
         now = both.ours.wait_for_tunnel()
         changed = now.children != before.children if what == "--child" else now.spi_i != before.spi_i
-        return changed and len(both.ours.tunnels()) == 1 and sas_agree(both)
+        return changed and len(both.ours.tunnels()) == 1 and len(now.children) == 1 and sas_agree(both)
 
-    wait_until("both have the new SAs and only these", is_rekeyed)
+    wait_until("both have the new SAs and only these", is_rekeyed, timeout_s=20.0)
     assert pings.finish().lost == 0
     traffic_flows(both)
 
@@ -140,7 +140,7 @@ def test_we_rekey(both: Both, setting: str) -> None:
         return now.children != before.children if setting == "rekey" else now.spi_i != before.spi_i
 
     wait_until("our side has new SAs", is_rekeyed)
-    wait_until("strongSwan has the same and only these", lambda: sas_agree(both))
+    wait_until("strongSwan has the same", lambda: sas_agree(both))
     assert pings.finish().lost == 0
 
 

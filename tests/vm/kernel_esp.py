@@ -1,31 +1,39 @@
 """What runs inside the guest: ipsecd over the kernel's ESP. pytest does not collect it here: see test_kernel_esp.py."""
 
+import contextlib
+from dataclasses import replace
+
 import pytest
 
 from ipc.roles import Role
 from tests.lab.capture import Capture, Kind
 from tests.lab.instance import Instance, NetworkState, leftovers
-from tests.lab.namespaces import gateways
+from tests.lab.namespaces import LabError, gateways
 from tests.lab.ping import RunningPing, ping
-from tests.lab.spd import HOST_TO_HOST, IPV4, IPV6, LEFT_ID, PSK, RIGHT_ID, Pair
+from tests.lab.spd import HOST_TO_HOST, IPV6, LEFT_ID, PSK, RIGHT_ID, Pair
 from tests.lab.strongswan import Connection, StrongSwan
 from tests.lab.two import two_instances
 from tests.lab.waiting import wait_until
 
 LEFT, RIGHT = "10.1.0.1", "10.2.0.1"
-KERNEL = Pair(data_path="kernel")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def everything_read_once() -> None:
+    """The guest has read no Python and loaded no cipher yet: its first start may take longer than a start may."""
+    with gateways() as wire, Instance(wire.left) as instance, contextlib.suppress(LabError):
+        instance.start(Pair().left_spd())
 
 
 @pytest.mark.parametrize(
     ("pair", "destination", "source"),
     [
-        pytest.param(IPV4, RIGHT, LEFT, id="tunnel"),
+        pytest.param(Pair(unmatched="discard"), RIGHT, LEFT, id="tunnel"),
         pytest.param(HOST_TO_HOST, "10.9.0.2", "10.9.0.1", id="transport"),
-        pytest.param(IPV6, "fd02::1", "fd01::1", id="ipv6"),
-        pytest.param(Pair(esp="aes256-sha256", ike="aes256-sha256-prfsha256-x25519"), RIGHT, LEFT, id="aes-cbc"),
-        pytest.param(Pair(esp="chacha20poly1305-esn"), RIGHT, LEFT, id="chacha20"),
-        pytest.param(Pair(peer_settings="force_encapsulation = true"), RIGHT, LEFT, id="udp"),
-        pytest.param(Pair(unmatched="discard"), RIGHT, LEFT, id="discard"),
+        pytest.param(replace(IPV6, esp="chacha20poly1305-esn"), "fd02::1", "fd01::1", id="ipv6"),
+        pytest.param(
+            Pair(esp="aes256-sha256", peer_settings="force_encapsulation = true"), RIGHT, LEFT, id="aes-cbc in udp"
+        ),
     ],
 )
 def test_kernel_esp_carries_the_traffic(pair: Pair, destination: str, source: str) -> None:
@@ -39,35 +47,31 @@ def test_kernel_esp_carries_the_traffic(pair: Pair, destination: str, source: st
         )
         assert ping(two.wire.left, destination, source=source, count=50, interval_s=0.02).lost == 0
         assert "proto esp" in two.wire.left.ip("xfrm", "state")
+        if pair.unmatched == "discard":
+            assert ping(two.wire.left, "10.9.0.2", source="10.9.0.1", wait_s=0.5).received == 0
         two.capture.stop()
         two.capture.assert_nothing_clear()
         assert len(two.capture.of_kind(Kind.ESP, Kind.ESP_IN_UDP)) >= 100
 
 
-@pytest.mark.parametrize("role", [Role.IKE_WORKER, Role.KERNEL_AGENT, Role.POLICY_LOADER])
-def test_a_role_killed_under_traffic_costs_no_packet(role: Role) -> None:
-    with two_instances(Pair(data_path="kernel", peer_settings='liveness = "1s"')) as two:
-        wait_until("up", lambda: ping(two.wire.left, RIGHT, source=LEFT).received == 1, timeout_s=20.0)
-        before = two.left.wait_for_tunnel()
-        pings = RunningPing(two.wire.left, RIGHT, source=LEFT, count=200, interval_s=0.02)
-        two.left.wait_for_successor(two.left.kill(role), timeout_s=10.0)
-        assert pings.finish().lost == 0
-        assert two.left.wait_for_tunnel() == before
-        two.capture.stop()
-        two.capture.assert_nothing_clear()
-
-
-def test_stop_leaves_nothing_in_the_kernel() -> None:
-    with gateways() as wire, Instance(wire.left) as instance:
+def test_roles_killed_under_traffic_cost_no_packet_and_stop_leaves_nothing() -> None:
+    with gateways() as wire, Instance(wire.left) as left, Instance(wire.right) as right:
         before = NetworkState.of(wire.left)
-        instance.start(KERNEL.left_spd())
-        assert NetworkState.of(wire.left) != before
-        instance.stop()
-        assert leftovers(instance, before) == []
+        settings = Pair(data_path="kernel", peer_settings='liveness = "1s"')
+        right.start(settings.right_spd())
+        left.start(settings.left_spd())
+        wait_until("up", lambda: ping(wire.left, RIGHT, source=LEFT).received == 1, timeout_s=20.0)
+        tunnel = left.wait_for_tunnel()
+        pings = RunningPing(wire.left, RIGHT, source=LEFT, count=500, interval_s=0.02)
+        for role in (Role.IKE_WORKER, Role.KERNEL_AGENT, Role.POLICY_LOADER):
+            left.wait_for_successor(left.kill(role), timeout_s=10.0)
+        assert pings.finish().lost == 0
+        assert left.wait_for_tunnel() == tunnel
+        left.stop()
+        assert leftovers(left, before) == []
 
 
-@pytest.mark.parametrize("initiator", ["ours", "theirs"])
-def test_with_strongswan_over_kernel_esp(initiator: str) -> None:
+def test_with_strongswan_over_kernel_esp() -> None:
     theirs = Connection(
         local_address="10.9.0.2",
         remote_address="10.9.0.1",
@@ -84,9 +88,11 @@ def test_with_strongswan_over_kernel_esp(initiator: str) -> None:
         Instance(wire.left) as ours,
     ):
         ours.start(Pair(esp="aes256gcm16").left_spd())
-        if initiator == "theirs":
-            peer.initiate()
-        wait_until("up", lambda: ping(wire.left, RIGHT, source=LEFT).received == 1, timeout_s=20.0)
+        for bring_up in (lambda: ping(wire.left, RIGHT, source=LEFT), peer.initiate):
+            bring_up()
+            wait_until("up", lambda: ping(wire.left, RIGHT, source=LEFT).received == 1, timeout_s=20.0)
+            peer.swanctl("--terminate", "--ike", "peer")
+        peer.initiate()
         assert ping(wire.left, RIGHT, source=LEFT, count=30, interval_s=0.02).lost == 0
         assert ping(wire.right, LEFT, source=RIGHT, count=30, interval_s=0.02).lost == 0
         peer.swanctl("--rekey", "--child", "net")
