@@ -109,6 +109,8 @@ class Agent:
         self._use: m.UseDataPath | None = None
         self._batch: PolicyBatch | None = None
         self._policy: SecurityPolicy | None = None
+        self._enforced: SecurityPolicy | None = None
+        """What this process has put into its present data path."""
         self._rules: dict[int, KernelRule] = {}
         self._sas = SaTable(surroundings.random_bytes)
         self._acquires: dict[int, _KeptAcquire] = {}
@@ -159,9 +161,11 @@ class Agent:
         self._sas = SaTable(self._surroundings.random_bytes)
         for installed in data_path.installed_sas():
             self._sas.add(installed.name, installed.rule_id)
+        self._enforced = None
         log.info("data path: %s, %d SAs are installed", message.kind.name.lower(), len(self._sas.rules))
-        self._speech.supervisor(m.DataPathReady(kind=message.kind))
+        # The loader first: one that is to enforce a policy when the supervisor hears of this need not send it twice.
         self.on_loader_connected()
+        self._speech.supervisor(m.DataPathReady(kind=message.kind))
         self.on_worker_connected()
 
     def _start(self, message: m.UseDataPath) -> DataPath:
@@ -201,6 +205,10 @@ class Agent:
             return
         try:
             policy = batch.commit(message)
+            if policy == self._enforced:
+                log.debug("policy %d is enforced already", policy.generation)
+                self._speech.loader(m.PolicyInstalled(generation=policy.generation))
+                return
             self._install(policy)
         except (guard.Refused, DataPathError) as error:
             self._refuse_policy(message.generation, str(error))
@@ -215,8 +223,9 @@ class Agent:
         missing = missing_interfaces(policy.interfaces, self._surroundings.interfaces())
         if missing:
             raise DataPathError(missing)
+        self._enforced = None
         self._data_path.install_policy(policy)
-        self._policy = policy
+        self._policy = self._enforced = policy
         self._rules = {rule.rule_id: rule for rule in policy.rules}
         self._delete_orphans(self._data_path)
 
