@@ -11,6 +11,7 @@ import hmac
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,12 +85,10 @@ def cpu_s(process: RunningRole) -> float:
 
 def add_many_addresses(namespace: Namespace, count: int, side: int) -> None:
     batch = "".join(f"address add {addresses(number)[side]}/32 dev {WIRE}\n" for number in range(count))
-    path = Path(f"/tmp/ipsecd-bench-{os.getpid()}")  # noqa: S108 - gone again at once, and holds addresses only
-    path.write_text(batch)
-    try:
-        namespace.ip("-batch", str(path))
-    finally:
-        path.unlink()
+    with tempfile.NamedTemporaryFile("w", prefix="ipsecd-bench-") as file:
+        file.write(batch)
+        file.flush()
+        namespace.ip("-batch", file.name)
 
 
 def tunnels_up(instance: Instance) -> int:
