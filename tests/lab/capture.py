@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 import time
+from bisect import insort
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ _ETH_P_ALL = 3
 _SOL_PACKET = 263
 _PACKET_STATISTICS = 6
 _SO_RCVBUFFORCE = 33
+_SO_TIMESTAMPNS = 35
+_ANCILLARY_BYTES = socket.CMSG_SPACE(16)
 _PACKET_OUTGOING = 4
 _RECEIVE_BUFFER_BYTES = 64 * 1024 * 1024
 _ND_TYPES = range(133, 138)  # RFC 4861
@@ -199,7 +202,7 @@ def _ike_header(data: bytes) -> IkeHeader | None:
 
 
 class Capture:
-    """A capture of the wire between two gateways, from `with` to its end. `frames` grows meanwhile."""
+    """A capture of the wire between two gateways, from `with` to its end. `frames` grows meanwhile, ordered by time."""
 
     def __init__(self, pair: Gateways) -> None:
         self.frames: list[Frame] = []
@@ -282,14 +285,17 @@ class Capture:
     def _take_all(self, tap: socket.socket, sender: str) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
-                data, address = tap.recvfrom(262144)
+                data, ancillary, _, address = tap.recvmsg(262144, _ANCILLARY_BYTES)
                 if address[2] == _PACKET_OUTGOING:
-                    self.frames.append(classify(data, seen_at=time.time(), sender=sender))
+                    seconds, nanoseconds = struct.unpack("=qq", ancillary[0][2])
+                    frame = classify(data, seen_at=seconds + nanoseconds / 1e9, sender=sender)
+                    insort(self.frames, frame, key=lambda one: one.time)
 
 
 def _open() -> socket.socket:
     made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+    made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     made.bind((WIRE, _ETH_P_ALL))
     made.setblocking(False)
     return made

@@ -169,10 +169,11 @@ def join(one: End, other: End) -> None:
         *("link", "add", one.interface, "type", "veth"),
         *("peer", "name", other.interface, "netns", other.namespace.name),
     )
-    for end in (one, other):
-        # Link-local addresses come when they like; without them a namespace's state is comparable at any time.
+    for number, end in enumerate((one, other), 1):
+        # The kernel makes link-local addresses when it likes; fixed ones keep a namespace's state comparable.
         end.namespace.ip("link", "set", end.interface, "addrgenmode", "none")
-        add_addresses(end)
+        link_local = f"fe80::{number}/64"
+        add_addresses(End(namespace=end.namespace, interface=end.interface, addresses=(*end.addresses, link_local)))
         end.namespace.ip("link", "set", end.interface, "up")
 
 
