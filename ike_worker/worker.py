@@ -16,6 +16,7 @@ from ike_worker.ikev2.engine import Datagram, Endpoint, Engine
 from ike_worker.ikev2.snapshot import IkeSaState
 from ike_worker.kernel_client import KernelClient
 from ike_worker.policy_client import PolicyClient
+from ike_worker.rule_reports import RuleReports
 from ike_worker.udp import RoutingProbe, UdpSockets
 from ipc import codec
 from ipc import messages as m
@@ -59,6 +60,7 @@ class Worker:
         self._status_changed: set[bytes] = set()
         self._status_gone: set[bytes] = set()
         self._status_timer: Timer | None = None
+        self._rule_reports = RuleReports()
         self._rules: tuple[m.NegotiationRule, ...] = ()
         self._has_policy = False
         self._restored = False
@@ -86,6 +88,8 @@ class Worker:
         self._has_policy = True
         self._rules = rules
         self._engine.set_policy(peers, rules, time.monotonic())
+        self._rule_reports.set_policy(rules)
+        self._report_status_soon()
         if self._ready:
             self._start_rules()
         else:
@@ -152,8 +156,23 @@ class Worker:
                     self._policy.ask(event)
                 case events.AllClosed():
                     self._loop.call_later(0.0, self._finish)
+                case events.NegotiationFailed() | events.ChildSaEstablished() | events.ChildSaClosed():
+                    self._note_for_status(event)
                 case _:
                     log.debug("%s", event)
+
+    def _note_for_status(
+        self, event: events.NegotiationFailed | events.ChildSaEstablished | events.ChildSaClosed
+    ) -> None:
+        log.debug("%s", event)
+        match event:
+            case events.NegotiationFailed():
+                self._rule_reports.failed(event.peer, event.rule, event.reason)
+            case events.ChildSaEstablished():
+                self._rule_reports.established(event.rule)
+            case events.ChildSaClosed():
+                self._rule_reports.closed(event.rule, event.reason)
+        self._report_status_soon()
 
     def _save(self, changed: tuple[bytes, ...], gone: tuple[bytes, ...]) -> None:
         """Hands changed IKE SAs to the supervisor, in messages of bounded size."""
@@ -173,6 +192,9 @@ class Worker:
         self._status_changed.update(changed)
         self._status_changed.difference_update(gone)
         self._status_gone.update(gone)
+        self._report_status_soon()
+
+    def _report_status_soon(self) -> None:
         if self._status_timer is None:
             self._status_timer = self._loop.call_later(STATUS_DELAY_S, self._report_status)
 
@@ -206,3 +228,5 @@ class Worker:
         for start in range(0, max(len(changed), len(gone)), size):
             statuses = tuple(self._engine.status(spi) for spi in changed[start : start + size])
             self._supervisor.try_send(m.TunnelsChanged(changed=statuses, gone=gone[start : start + size]))
+        for message in self._rule_reports.take():
+            self._supervisor.try_send(message)

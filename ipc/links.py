@@ -61,7 +61,7 @@ SUPERVISOR_WORKER = Link(
     Role.SUPERVISOR,
     Role.IKE_WORKER,
     frozenset({*_LIFE_FROM_SUPERVISOR, m.RestoreIkeSas, m.IkeSasSaved}),
-    frozenset({*_LIFE_FROM_ROLE, m.WorkerReady, m.SaveIkeSas, m.TunnelsChanged}),
+    frozenset({*_LIFE_FROM_ROLE, m.WorkerReady, m.SaveIkeSas, m.TunnelsChanged, m.RulesChanged}),
 )
 SUPERVISOR_DATA_PATH = Link(
     "supervisor-data",
@@ -136,8 +136,8 @@ CONTROL = Link(
     "control",
     Role.SUPERVISOR,
     Role.IPSECCTL,
-    frozenset({m.StatusAnswer, m.CommandDone}),
-    frozenset({m.StatusQuestion, m.StopCommand, m.ReloadCommand}),
+    frozenset({m.CommandDone}),
+    frozenset({m.StopCommand, m.ReloadCommand}),
 )
 
 LINKS: tuple[Link, ...] = (

@@ -305,6 +305,25 @@ class WorkerReady:
     ike_sas: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleState:
+    """A protect rule, for people."""
+
+    name: Name
+    peer: Name
+    start: StartAction
+    reason: Annotated[str, MaxLength(256)]
+    """What came of the last attempt to have an SA, or how the last SA ended; empty if nothing has been tried."""
+
+
+@message(45)
+class RulesChanged:
+    """Protect rules as they are now. `fresh`: all said before is void, since there is a new policy."""
+
+    fresh: bool
+    rules: Annotated[tuple[RuleState, ...], MaxLength(RULES_PER_MESSAGE)]
+
+
 # ------------------------------------------------------------- policy_loader -> kernel_agent, ike_worker (50-69)
 
 
@@ -690,18 +709,6 @@ class PolicyTaken:
 
 
 # ------------------------------------------------------------- ipsecctl <-> supervisor (100-119)
-
-
-@message(100)
-class StatusQuestion:
-    """How is the instance?"""
-
-
-@message(101)
-class StatusAnswer:
-    """The whole status as JSON text; its schema is in the documents."""
-
-    json: Annotated[str, MaxLength(16 * 1024 * 1024)]
 
 
 @message(102)

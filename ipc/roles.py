@@ -24,6 +24,11 @@ MODULES = {
 }
 """What `python -m` starts for each role."""
 
+SUPERVISOR_NAME = "ipsecd"
+"""What /proc/PID/comm says of a supervisor, from when it has the lock on."""
+STARTING_NAME = "ipsecd-start"
+"""What it says of a process that is about to become one, and of the one that waits for it: neither is an instance."""
+
 USER_NAMES = {
     Role.IKE_WORKER: "ipsec-ike",
     Role.KERNEL_AGENT: "ipsec-agent",

@@ -16,6 +16,7 @@ class Command:
     example: str
     takes_spd: bool = False
     takes_json: bool = False
+    takes_lsb: bool = False
     needs_root: bool = True
 
 
@@ -47,6 +48,14 @@ COMMANDS = (
         help="say how ipsecd is; exit code 1 if something strange is found",
         example="ipsecctl status --json",
         takes_json=True,
+        takes_lsb=True,
+    ),
+    Command(
+        name="doctor",
+        help="say what this machine can do for IPsec, and what is missing; exit code 1 if ipsecd can't work",
+        example="ipsecctl doctor --spd /etc/ipsec.spd",
+        takes_spd=True,
+        takes_json=True,
     ),
     Command(name="version", help="say the version", example="ipsecctl version", needs_root=False),
 )
@@ -72,6 +81,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             verb.add_argument("--spd", "-f", metavar="FILE", help=f"Security Policy Database (default {DEFAULT_SPD})")
         if command.takes_json:
             verb.add_argument("--json", action="store_true", help="as JSON, with everything")
+        if command.takes_lsb:
+            verb.add_argument(
+                "--lsb", action="store_true", help="exit with 0 running, 1 or 2 dead but not cleaned up, 3 stopped"
+            )
         verb.set_defaults(needs_root=command.needs_root)
     return parser.parse_args([_plain(argument) for argument in arguments])
 

@@ -5,6 +5,7 @@ import subprocess
 import time
 
 from ipc.links import LINKS, socket_path
+from ipc.status_socket import status_socket_path
 from ipsecctl import lock_file, processes
 from ipsecctl.modules import environment, module_command
 
@@ -49,7 +50,8 @@ def remove_files(instance: str) -> tuple[str, ...]:
     """Removes what a supervisor that died left; not while a lock is held."""
     if lock_file.look(instance).held:
         return (f"the lock of {instance} is held: its files stay",)
-    names = (*(socket_path(instance, link) for link in LINKS), f"{instance}/state.json", f"{instance}/ipsecd.lock")
+    sockets = (*(socket_path(instance, link) for link in LINKS), status_socket_path(instance))
+    names = (*sockets, f"{instance}/state.json", f"{instance}/ipsecd.lock")
     return tuple(f"removed {path}" for path in names if _unlink(path))
 
 

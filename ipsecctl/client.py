@@ -2,7 +2,6 @@
 
 import logging
 import time
-from typing import TypeVar
 
 import zmq
 
@@ -13,14 +12,12 @@ from ipc.loop import Loop
 from ipc.roles import Role
 from ipsecctl.errors import NoAnswer
 
-T = TypeVar("T", m.StatusAnswer, m.CommandDone)
 
-
-def ask(instance: str, question: object, answer: type[T], timeout_s: float) -> T:
+def ask(instance: str, question: object, answer: type[m.CommandDone], timeout_s: float) -> m.CommandDone:
     """Sends `question` and returns the `answer`; NoAnswer if none of that type comes within `timeout_s`."""
     # What ipc logs is for daemons; here the answer, or that there is none, is all there is to say.
     logging.getLogger("ipc").addHandler(logging.NullHandler())
-    answers: list[m.StatusAnswer | m.CommandDone] = []
+    answers: list[m.CommandDone] = []
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     loop = Loop()
     try:
@@ -31,10 +28,7 @@ def ask(instance: str, question: object, answer: type[T], timeout_s: float) -> T
             link=CONTROL,
             role=Role.IPSECCTL,
             run_directory=instance,
-            handlers={
-                m.StatusAnswer: lambda message, _peer: answers.append(message),
-                m.CommandDone: lambda message, _peer: answers.append(message),
-            },
+            handlers={m.CommandDone: lambda message, _peer: answers.append(message)},
         )
         channel.try_send(question)
         deadline = time.monotonic() + timeout_s

@@ -7,19 +7,40 @@ from typing import Any
 from ipsecctl.output import BOLD, GREEN, RED, capabilities, coloured, duration, size, table
 
 Report = Any
-"""SimpleNamespaces as the JSON has them; what its fields mean is declared in the supervisor's status.py."""
+"""SimpleNamespaces as the JSON has them; what its fields mean is declared in `ipc.status`."""
+
+LONGEST_LIST = 50
+"""Rules without an SA: a large policy may have thousands; the JSON has them all."""
 
 
 def parse(text: str) -> Report:
-    """The report in a StatusAnswer."""
+    """The status, from its JSON."""
     return json.loads(text, object_hook=lambda fields: SimpleNamespace(**fields))
 
 
 def render(report: Report) -> list[str]:
-    """The lines of a running instance, without its findings."""
-    lines = [coloured("IPsec running", GREEN)]
-    lines += [f"{role.role} pid {role.pid}" for role in report.roles if role.role == "ike_worker" and role.pid]
-    lines += ["", f"instance   {report.instance}, supervisor pid {report.pid}, up {duration(report.up_s)}"]
+    """The lines of a status. The first two are those of ipsec_setup(8)."""
+    lines = [coloured("IPsec running", GREEN) if report.running else "IPsec stopped"]
+    workers = [*report.roles, *report.processes]
+    lines += [f"{one.role} pid {one.pid}" for one in workers if one.role == "ike_worker" and one.pid]
+    if report.up_s:
+        lines += ["", *_instance(report), "", *_roles(report.roles), "", *_tunnels(report.tunnels)]
+        lines += _down(report.down)
+    elif report.processes:
+        lines += ["", *_processes(report.processes)]
+    if report.kernel_objects:
+        counted = ", ".join(f"{one.count} {one.kind}" for one in report.kernel_objects)
+        lines += ["", f"kernel     {counted}"]
+    if report.findings:
+        lines += ["", *(f"{coloured(finding.code, RED)}: {finding.sentence}" for finding in report.findings)]
+    return lines
+
+
+def _instance(report: Report) -> list[str]:
+    lines = [
+        f"instance   {report.instance}, supervisor pid {report.pid}, up {duration(report.up_s)}",
+        f"mode       {report.mode}",
+    ]
     if report.policy is not None:
         policy = report.policy
         lines.append(
@@ -29,12 +50,21 @@ def render(report: Report) -> list[str]:
         lines += [f"           warning: {warning}" for warning in policy.warnings]
     if report.data_path is not None:
         lines.append(f"data path  {report.data_path.kind} ({report.data_path.why})")
-    return [*lines, "", *_roles(report.roles), "", *_tunnels(report.tunnels)]
+    return lines
 
 
-def render_findings(findings: list[Any]) -> list[str]:
-    """The lines of what is strange; none if nothing is."""
-    return [f"{coloured(finding.code, RED)}: {finding.sentence}" for finding in findings]
+def _processes(seen: list[Any]) -> list[str]:
+    header = ("role", "pid", "uid", "state", "up", "command")
+    rows = [(one.role, str(one.pid), str(one.uid), one.state, duration(one.age_s), one.command) for one in seen]
+    return _headed(table(header, rows))
+
+
+def _down(rules: list[Any]) -> list[str]:
+    if not rules:
+        return []
+    shown = [(one.rule, one.peer, one.start, one.reason) for one in rules[:LONGEST_LIST]]
+    lines = ["", *_headed(table(("rule without SA", "peer", "start", "reason"), shown))]
+    return lines if len(rules) <= LONGEST_LIST else [*lines, f"and {len(rules) - LONGEST_LIST} more"]
 
 
 def _roles(roles: list[Any]) -> list[str]:

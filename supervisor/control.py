@@ -1,4 +1,4 @@
-"""ipsecctl's link: status, reload, stop. Only root gets in (the socket's mode, and the uid that the kernel reports)."""
+"""ipsecctl's link: reload, stop. Only root gets in (the socket's mode, and the uid that the kernel reports)."""
 
 from collections.abc import Callable
 
@@ -18,12 +18,10 @@ class Control:
     def __init__(
         self,
         channels: Channels,
-        status: Callable[[], str],
         reload: Callable[[Finished], None],
         stop: Callable[[str], None],
     ) -> None:
         self._channels = channels
-        self._status = status
         self._reload = reload
         self._stop = stop
         self._waiting_for_stop: list[bytes] = []
@@ -31,7 +29,6 @@ class Control:
     def handlers(self) -> dict[type, Handler]:
         """For the control link."""
         return {
-            m.StatusQuestion: self._on_status_question,
             m.StopCommand: self._on_stop_command,
             m.ReloadCommand: self._on_reload_command,
         }
@@ -41,9 +38,6 @@ class Control:
         for peer in self._waiting_for_stop:
             self._done(peer, 0, lines)
         self._waiting_for_stop.clear()
-
-    def _on_status_question(self, _question: m.StatusQuestion, peer: bytes) -> None:
-        self._channels.send(Role.IPSECCTL, m.StatusAnswer(json=self._status()), peer)
 
     def _on_stop_command(self, _command: m.StopCommand, peer: bytes) -> None:
         self._waiting_for_stop.append(peer)

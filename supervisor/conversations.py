@@ -15,6 +15,7 @@ from supervisor.data_path import DataPathKeeper
 from supervisor.errors import FileRefused, StoreFull
 from supervisor.files import MAX_CREDENTIAL_BYTES, read_file
 from supervisor.policy import PolicyKeeper
+from supervisor.rules import Rules
 from supervisor.store import Store
 from supervisor.tunnels import Tunnels
 from supervisor.watchdog import Watchdog
@@ -31,6 +32,7 @@ class Holdings:
     watchdog: Watchdog
     store: Store = field(default_factory=Store)
     tunnels: Tunnels = field(default_factory=Tunnels)
+    rules: Rules = field(default_factory=Rules)
     children: dict[Role, Child] = field(default_factory=dict)
     worker_ready: bool = False
     summaries: dict[Role, str] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class Conversations:
                 m.WorkerReady: self._on_worker_ready,
                 m.SaveIkeSas: self._on_save_ike_sas,
                 m.TunnelsChanged: lambda message, _peer: self._holdings.tunnels.change(message),
+                m.RulesChanged: lambda message, _peer: self._holdings.rules.change(message),
             },
             SUPERVISOR_DATA_PATH: {},
         }

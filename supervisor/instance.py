@@ -11,6 +11,7 @@ from ipc import messages as m
 from ipc.links import CONTROL
 from ipc.loop import Loop, Timer
 from ipc.roles import Role
+from ipc.status import Finding, RoleStatus, Status
 from supervisor import notify
 from supervisor.channels import Channels
 from supervisor.child import Child
@@ -29,9 +30,6 @@ from supervisor.signals import Signals
 from supervisor.sockets import Descriptors
 from supervisor.spawn import spawn
 from supervisor.status import (
-    FORMAT,
-    Finding,
-    Status,
     data_path_status,
     policy_findings,
     policy_status,
@@ -39,6 +37,7 @@ from supervisor.status import (
     role_status,
     tunnel_report,
 )
+from supervisor.status_socket import StatusSocket
 from supervisor.watchdog import INTERVAL_S, Watchdog
 
 log = logging.getLogger(__name__)
@@ -84,7 +83,8 @@ class Instance:
             ),
         )
         self._conversations = Conversations(self.channels, self.holdings, self.save_state)
-        self.control = Control(self.channels, lambda: self.status().to_json(), self.reload, self.ask_stop)
+        self.control = Control(self.channels, self.reload, self.ask_stop)
+        self._status_socket: StatusSocket | None = None
         for row in table:
             self.holdings.children[row.role] = Child(row, self.loop, self._spawn, self._on_child_gone)
         self._signals = Signals(
@@ -101,6 +101,7 @@ class Instance:
         """Opens the links to the children and to ipsecctl."""
         self._conversations.open()
         self.channels.open(CONTROL, self.control.handlers(), lambda _link, _reason: None)
+        self._status_socket = StatusSocket(self.loop, self.settings.instance, lambda: self.status().to_json())
 
     def run(self) -> None:
         """Goes round until somebody wants it to stop."""
@@ -153,11 +154,12 @@ class Instance:
         """The whole status, from what is here."""
         now = time.monotonic()
         holdings = self.holdings
-        roles = []
+        watchdog, tunnels = holdings.watchdog, holdings.tunnels.all()
+        roles: list[RoleStatus] = []
         findings: list[Finding] = []
         for row in self._wanted_rows():
             child = holdings.children[row.role]
-            role = role_status(child, holdings.watchdog.refused_messages(row.role), now)
+            role = role_status(child, watchdog.refused_messages(row.role), now, watchdog.silent_s(row.role, now))
             roles.append(role)
             findings += role_findings(child, role)
         findings += policy_findings(holdings.policy, holdings.data_path)
@@ -169,9 +171,9 @@ class Instance:
             sentence = f"{self.loop.failures} callbacks of the supervisor failed; its log says which"
             findings.append(Finding(code="supervisor-failures", sentence=sentence))
         return Status(
-            format=FORMAT,
             running=True,
             phase=self.phase.value,
+            mode="normal" if holdings.policy.in_force is not None else "none",
             instance=self.settings.instance,
             pid=self._identity.pid,
             start_time=self._identity.start_time,
@@ -179,7 +181,8 @@ class Instance:
             policy=policy_status(holdings.policy, now),
             data_path=data_path_status(holdings.data_path),
             roles=tuple(roles),
-            tunnels=tuple(tunnel_report(tunnel, now) for tunnel in holdings.tunnels.all()),
+            tunnels=tuple(tunnel_report(tunnel, now) for tunnel in tunnels),
+            down=holdings.rules.down({child.rule for tunnel in tunnels for child in tunnel.children}),
             stored_ike_sas=len(holdings.store),
             refused_messages=self.channels.refused_messages,
             findings=tuple(findings),
@@ -206,6 +209,8 @@ class Instance:
 
     def close(self) -> None:
         """Closes what is open; every child has ended."""
+        if self._status_socket is not None:
+            self._status_socket.close()
         self.channels.close()
         self._signals.close()
         self.descriptors.close_all()

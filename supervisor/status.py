@@ -4,9 +4,7 @@ No role is asked, so a role that hangs can't make status hang. Each finding has 
 meaning; an instance without findings is well.
 """
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
@@ -14,130 +12,22 @@ import psutil
 from ipc import messages as m
 from ipc.process import CAPABILITIES
 from ipc.roles import uid_of
+from ipc.status import (
+    ChildSaReport,
+    DataPathStatus,
+    Finding,
+    PolicyStatus,
+    ProcessFacts,
+    RoleStatus,
+    TunnelReport,
+)
 from ipc.types import DataPathKind
 from supervisor.backoff import FORGIVEN_AFTER_S
 from supervisor.child import Child
 from supervisor.child_states import ChildState
 from supervisor.data_path import DataPathKeeper
 from supervisor.policy import PolicyKeeper
-
-FORMAT = 1
-"""Raised when a field changes its meaning or goes; fields may be added."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something strange."""
-
-    code: str
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessFacts:
-    """What the kernel says of a process."""
-
-    uid: int
-    effective_capabilities: int
-    """Bit mask by capability number."""
-    no_new_privs: bool
-    cpu_s: float
-    rss_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoleStatus:
-    """One role; `process` is None while there is none."""
-
-    role: str
-    state: str
-    pid: int
-    start_time: float
-    """Seconds since boot."""
-    up_s: float
-    restarts: int
-    last_exit: str
-    refused_messages: int
-    process: ProcessFacts | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyStatus:
-    """The policy in force."""
-
-    path: str
-    sha256: str
-    generation: int
-    rules: int
-    age_s: float
-    warnings: tuple[str, ...]
-    refused: tuple[str, ...]
-    """Why the file that was offered last is not in force."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataPathStatus:
-    """Who does ESP, and why."""
-
-    kind: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildSaReport:
-    """A Child SA."""
-
-    rule: str
-    mode: str
-    spi_in: str
-    spi_out: str
-    algorithms: str
-    local: tuple[str, ...]
-    remote: tuple[str, ...]
-    age_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TunnelReport:
-    """An IKE SA with its Child SAs."""
-
-    peer: str
-    state: str
-    initiator: bool
-    spi_i: str
-    spi_r: str
-    local: str
-    remote: str
-    algorithms: str
-    age_s: float
-    children: tuple[ChildSaReport, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """The whole status."""
-
-    format: int
-    running: bool
-    phase: str
-    """starting, running or stopping."""
-    instance: str
-    pid: int
-    start_time: float
-    """Seconds since boot."""
-    up_s: float
-    policy: PolicyStatus | None
-    data_path: DataPathStatus | None
-    roles: tuple[RoleStatus, ...]
-    tunnels: tuple[TunnelReport, ...]
-    stored_ike_sas: int
-    refused_messages: int
-    """By the supervisor itself."""
-    findings: tuple[Finding, ...]
-
-    def to_json(self) -> str:
-        """As ipsecctl gets it."""
-        return json.dumps(asdict(self))
+from supervisor.watchdog import UNRESPONSIVE_S
 
 
 def process_facts(pid: int) -> ProcessFacts | None:
@@ -152,23 +42,27 @@ def process_facts(pid: int) -> ProcessFacts | None:
             no_new_privs=fields["NoNewPrivs"].strip() == "1",
             cpu_s=round(times.user + times.system, 2),
             rss_bytes=process.memory_info().rss,
+            stopped=fields["State"].split()[0] in ("T", "t"),
         )
     except (OSError, psutil.NoSuchProcess):
         return None
 
 
-def role_status(child: Child, refused_messages: int, now: float) -> RoleStatus:
-    """The status of one child."""
+def role_status(child: Child, refused_messages: int, now: float, silent_s: float = 0.0) -> RoleStatus:
+    """The status of one child; `silent_s` since the oldest question that it owes an answer."""
+    process = process_facts(child.pid) if child.alive else None
+    mute = silent_s >= UNRESPONSIVE_S or (process is not None and process.stopped)
     return RoleStatus(
         role=child.name,
-        state=child.state.value,
+        state="unresponsive" if child.state is ChildState.UP and mute else child.state.value,
         pid=child.pid,
         start_time=child.start_time,
         up_s=round(now - child.started_at, 1) if child.alive else 0.0,
         restarts=child.restarts,
         last_exit=child.last_exit,
         refused_messages=refused_messages,
-        process=process_facts(child.pid) if child.alive else None,
+        process=process,
+        silent_s=round(silent_s, 1),
     )
 
 
@@ -177,7 +71,8 @@ def role_findings(child: Child, role: RoleStatus) -> Iterable[Finding]:
     name = role.role
     if child.state is not ChildState.UP:
         because = f"; the last process ended: {role.last_exit}" if role.last_exit else ""
-        yield Finding(code="role-not-up", sentence=f"{name} is {role.state}{because}")
+        code = "role-not-ready" if child.alive else "dead-process"
+        yield Finding(code=code, sentence=f"{name} is {role.state}{because}")
     elif role.restarts and role.up_s < FORGIVEN_AFTER_S:
         sentence = f"{name} was started again {role.up_s:.0f} s ago; the last process ended: {role.last_exit}"
         yield Finding(code="role-restarted", sentence=sentence)
@@ -185,6 +80,11 @@ def role_findings(child: Child, role: RoleStatus) -> Iterable[Finding]:
         yield Finding(code="messages-refused", sentence=f"{name} has refused {role.refused_messages} messages")
     if role.process is None or child.state is not ChildState.UP:
         return
+    if role.process.stopped:
+        yield Finding(code="unresponsive", sentence=f"{name} (pid {role.pid}) is stopped by a signal")
+    elif role.silent_s >= UNRESPONSIVE_S:
+        sentence = f"{name} (pid {role.pid}) has not answered its health question for {role.silent_s:.0f} s"
+        yield Finding(code="unresponsive", sentence=sentence)
     if role.process.uid != uid_of(child.row.role):
         yield Finding(code="role-wrong-user", sentence=f"{name} runs as uid {role.process.uid}")
     allowed = sum(1 << number for number in CAPABILITIES[child.row.role])

@@ -7,6 +7,8 @@ from ipc.roles import Role
 
 INTERVAL_S = 2.0
 SILENCE_S = 10.0
+UNRESPONSIVE_S = 3.0
+"""From here on status names a role that owes an answer: well above the time that a busy one takes."""
 
 
 @dataclass(slots=True)
@@ -44,15 +46,22 @@ class Watchdog:
         watched = self._watched.get(role)
         return watched.refused_messages if watched is not None else 0
 
+    def silent_s(self, role: Role, now: float) -> float:
+        """For how long `role` has owed an answer; 0 if it owes none, or if nobody has had time to hear it."""
+        watched = self._watched.get(role)
+        if watched is None or watched.unanswered_since is None or self._stood_still(now):
+            return 0.0
+        return now - watched.unanswered_since
+
     def tick(self, now: float) -> tuple[Role, ...]:
         """Asks everybody; the roles that have been silent for too long."""
-        late = self._last_tick is not None and now - self._last_tick > 2 * INTERVAL_S
+        late = self._stood_still(now)
         self._last_tick = now
         self._sequence += 1
         silent = []
         for role, watched in self._watched.items():
             if late and watched.unanswered_since is not None:
-                # It was the supervisor that stood still (SIGSTOP, a frozen machine): answers may wait unread.
+                # Answers may wait unread.
                 watched.unanswered_since = now
             if watched.unanswered_since is not None and now - watched.unanswered_since >= SILENCE_S:
                 silent.append(role)
@@ -61,3 +70,7 @@ class Watchdog:
             if watched.unanswered_since is None:
                 watched.unanswered_since = now
         return tuple(silent)
+
+    def _stood_still(self, now: float) -> bool:
+        """Whether it is the supervisor that has been silent (SIGSTOP, a frozen machine)."""
+        return self._last_tick is not None and now - self._last_tick > 2 * INTERVAL_S

@@ -20,7 +20,7 @@ from ipc.channel import Channel, Gatekeeper
 from ipc.errors import PeerGone
 from ipc.links import CONTROL, LINKS, SUPERVISOR_WORKER, Link, links_of, socket_path
 from ipc.loop import Loop
-from ipc.messages import REGISTRY, VERSION, HealthAnswer, HealthQuestion, StatusAnswer, StatusQuestion
+from ipc.messages import REGISTRY, VERSION, CommandDone, HealthAnswer, HealthQuestion, ReloadCommand
 from ipc.roles import Role, uid_of
 from tests.ipc.values import fields_of, good
 
@@ -211,9 +211,9 @@ def test_a_message_longer_than_the_link_allows_does_not_get_through(wire: Wire) 
     assert not wire.until(lambda: bool(one.received or one.refusals), wait_s=0.5)
     socket.close()
     peer = wire.open(CONTROL, Role.IPSECCTL)
-    peer.channel.send(StatusQuestion())
+    peer.channel.send(ReloadCommand())
     assert wire.until(lambda: bool(one.received))
-    one.channel.send(StatusAnswer(json="{}"), one.connected[-1])
+    one.channel.send(CommandDone(exit_code=0, lines=()), one.connected[-1])
     assert wire.until(lambda: bool(peer.received))
 
 
@@ -238,7 +238,7 @@ def test_a_successor_takes_the_place_of_a_connector_that_died(wire: Wire) -> Non
 def test_a_uid_that_is_not_expected_is_not_let_in(wire: Wire) -> None:
     one = wire.open(CONTROL, Role.SUPERVISOR, uids=frozenset({os.getuid() + 1}))
     peer = wire.open(CONTROL, Role.IPSECCTL)
-    peer.channel.try_send(StatusQuestion())
+    peer.channel.try_send(ReloadCommand())
     assert wire.until(lambda: one.gatekeeper.refused > 0)
     assert not wire.until(lambda: bool(one.received or one.connected), wait_s=0.2)
 

@@ -60,7 +60,9 @@ class Desk:
         package.mkdir(parents=True)
         (package / "__main__.py").write_text("import time\nprint(flush=True)\ntime.sleep(60)\n")
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, "--instance", str(self.instance), "--supervisor", "1"],
+            self.namespace.command(
+                *(sys.executable, "-P", "-m", module, "--instance", str(self.instance), "--supervisor", "1")
+            ),
             env={**os.environ, "PYTHONPATH": str(package.parent)},
             stdout=subprocess.PIPE,
         )
@@ -140,7 +142,7 @@ def test_stop_of_what_does_not_run_complains_cleans_up_anyway_and_exits_1(desk: 
     pid = desk.start_stand_ins()
     os.kill(pid, signal.SIGKILL)
     worker = desk.impostor("ike_worker")
-    assert sorted(desk.findings()) == ["orphaned", "stale-lock"]
+    assert sorted(desk.findings()) == ["orphaned-process", "stale-lock"]
     done = desk.ctl("stop")
     lines = done.stdout.splitlines()
     assert done.returncode == 1
@@ -159,8 +161,8 @@ def test_a_second_worker_beside_a_healthy_one_is_illicit(desk: Desk) -> None:
     worker = desk.impostor("ike_worker")
     done = desk.ctl("status")
     assert done.returncode == 1
-    assert f"illicit: ike_worker (pid {worker}) is no process of the supervisor" in done.stdout
-    assert desk.findings() == ["illicit"]
+    assert f"illicit-process: ike_worker (pid {worker}) is no process of the supervisor" in done.stdout
+    assert desk.findings() == ["illicit-process"]
 
 
 def test_a_supervisor_that_does_not_answer_is_reported_in_bounded_time(desk: Desk) -> None:
@@ -170,7 +172,7 @@ def test_a_supervisor_that_does_not_answer_is_reported_in_bounded_time(desk: Des
     os.kill(pid, signal.SIGCONT)
     assert done.returncode == 1
     assert done.stdout.startswith("IPsec running\n")
-    assert f"no-answer: the supervisor (pid {pid}) holds {desk.instance}/ipsecd.lock" in done.stdout
+    assert f"unresponsive: the supervisor (pid {pid}) is stopped by a signal" in done.stdout
 
 
 def test_a_lock_that_was_left_is_named_and_blocks_no_start(desk: Desk) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from ipc import messages as m
+from ipc import status_socket
 from ipc.process import process_start_time
 from ipc.roles import Role, uid_of
 from ipsecctl.client import ask
@@ -69,7 +70,7 @@ class Stage:
         )
 
     def status(self) -> Any:
-        return json.loads(ask(str(self.directory), m.StatusQuestion(), m.StatusAnswer, 2.0).json)
+        return json.loads(status_socket.ask(str(self.directory), 2.0))
 
     def role(self, role: Role) -> Any:
         return next(one for one in self.status()["roles"] if one["role"] == role.value)
@@ -152,6 +153,7 @@ def test_link_sockets_belong_to_their_connectors_alone(stage: Stage) -> None:
         "worker-agent": uid_of(Role.IKE_WORKER),
         "agent-data": uid_of(Role.DATA_PATH),
         "control": 0,
+        "status": 0,
     }
     assert {facts.st_mode & 0o777 for facts in owners.values()} == {0o600}
 

@@ -6,6 +6,7 @@ import os
 from ipc import messages as m
 from ipc.loop import Loop
 from ipc.roles import Role, uid_of
+from ipc.status import FORMAT, ProcessFacts, RoleStatus, Status
 from ipc.types import DataPathKind, IpForward, Mode, Secret
 from supervisor.child import Child
 from supervisor.child_states import ChildState
@@ -15,10 +16,6 @@ from supervisor.policy import PolicyKeeper
 from supervisor.role_table import ROLE_TABLE
 from supervisor.spawn import spawn
 from supervisor.status import (
-    FORMAT,
-    ProcessFacts,
-    RoleStatus,
-    Status,
     policy_findings,
     policy_status,
     process_facts,
@@ -104,7 +101,7 @@ def test_a_role_that_is_as_it_should_be_gives_no_finding() -> None:
 
 def test_each_strange_thing_has_its_code() -> None:
     up = child_in(ChildState.UP)
-    assert codes(child_in(ChildState.WAITING), role(state="waiting", process=None)) == ["role-not-up"]
+    assert codes(child_in(ChildState.WAITING), role(state="waiting", process=None)) == ["dead-process"]
     assert codes(up, role(restarts=1, up_s=59.0)) == ["role-restarted"]
     assert codes(up, role(restarts=1, up_s=60.0)) == []
     assert codes(up, role(refused_messages=3)) == ["messages-refused"]
