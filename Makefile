@@ -11,6 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+UNIT := not root and not interop and not vm
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help demo test check venv clean
@@ -25,15 +26,17 @@ help:
 demo: venv
 	@$(BIN)/python -m examples.demo </dev/null
 
+# The system tests run one after the other: they time what they see.
 test: venv
-	$(BIN)/pytest </dev/null
+	$(BIN)/pytest -q -n auto -m '$(UNIT)' </dev/null
+	$(BIN)/pytest -m 'not ($(UNIT))' </dev/null
 
 check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --explicit-package-bases tests/lab examples
-	$(BIN)/pytest -q -m 'not root and not interop and not vm' </dev/null
+	$(BIN)/pytest -q -n auto -m '$(UNIT)' --ignore=tests/fuzz </dev/null
 
 venv: $(STAMP)
 
