@@ -46,7 +46,7 @@ def probe_kernel_esp() -> KernelEsp:
         with scratch_namespace():
             requests = RequestSocket(NETLINK_XFRM)
         try:
-            requests.execute([Request(XfrmMessage.NEWSA, new_sa(_PROBE_SA))])
+            requests.execute([Request(XfrmMessage.NEWSA, new_sa(PROBE_SA))])
         finally:
             requests.close()
     except NetlinkError as error:
@@ -54,7 +54,7 @@ def probe_kernel_esp() -> KernelEsp:
     return KernelEsp(present=True, detail="")
 
 
-_PROBE_SA = Sa(
+PROBE_SA = Sa(
     rule_id=1,
     direction=Direction.IN,
     spi=0x1000,
