@@ -81,8 +81,8 @@ def their_spis(both: Both) -> list[str]:
 
 def sas_agree(both: Both) -> bool:
     """Whether strongSwan has one Child SA, and we have it too: perhaps beside one that was replaced a moment ago."""
-    ours = [child for tunnel in both.ours.tunnels() for child in tunnel.children]
     theirs = their_spis(both)
+    ours = [child for tunnel in both.ours.tunnels() for child in tunnel.children]
     return len(theirs) == 2 and f"nets in {theirs[1]} out {theirs[0]}" in ours
 
 

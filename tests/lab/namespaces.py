@@ -68,6 +68,7 @@ class Namespace:
         self.label = label
         self.name = f"ipsecd-{os.getpid()}-{next(_SERIAL)}-{label}"
         self.path = _NETNS_DIRECTORY / self.name
+        self._started: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:
         run(["ip", "netns", "add", self.name])
@@ -99,6 +100,18 @@ class Namespace:
     def run(self, *command: str, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Runs `command` in this namespace to its end and returns what it printed."""
         return run(self.command(*command), check=check, timeout_s=timeout_s)
+
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        """Starts `command` in this namespace, its output in a pipe; it ends with the namespace at the latest."""
+        process = subprocess.Popen(
+            self.command(*command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._started.append(process)
+        return process
 
     def call(self, function: Callable[[], T]) -> T:
         """Calls `function` in a thread that is in this namespace: sockets that it makes stay in it."""
@@ -138,6 +151,12 @@ class Namespace:
 
     def remove(self) -> None:
         """Kills what runs in it and removes it; harmless if it is gone."""
+        for process in self._started:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        self._started.clear()
         if not self.path.exists():
             return
         deadline = time.monotonic() + 5.0

@@ -47,13 +47,10 @@ class RunningPing:
     ) -> None:
         self._longest_s = count * interval_s * 3 + wait_s + 10.0
         source_option = ["-I", source] if source else []
-        self._command = namespace.command(
+        self._process = namespace.start(
             *("ping", "-n", "-q", "-c", str(count), "-i", f"{interval_s:g}", "-W", f"{wait_s:g}", "-s", str(size)),
             *source_option,
             destination,
-        )
-        self._process = subprocess.Popen(
-            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def running(self) -> bool:
@@ -65,14 +62,9 @@ class RunningPing:
         try:
             output, _ = self._process.communicate(timeout=self._longest_s)
         except subprocess.TimeoutExpired as error:
-            self.kill()
-            raise LabError(f"{' '.join(self._command)}: not finished after {self._longest_s:g} s") from error
+            self._process.kill()
+            raise LabError(f"ping was not finished after {self._longest_s:g} s") from error
         return parse_summary(output)
-
-    def kill(self) -> None:
-        """Ends it at once, uncounted."""
-        self._process.kill()
-        self._process.communicate()
 
 
 def parse_summary(output: str) -> PingResult:
