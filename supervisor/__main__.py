@@ -37,7 +37,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs ipsecd; the exit code: 0, 1 for a start that failed, 4 without root."""
+    """Runs ipsecd; the exit code, as ipsecctl start has it."""
     options = parse_arguments(arguments)
     if os.geteuid() != 0:
         print("ipsecd: permission denied (must be superuser)", file=sys.stderr)

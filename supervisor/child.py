@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ipc.loop import Loop, Timer
 from ipc.process import process_start_time
-from supervisor.backoff import Backoff
+from supervisor.backoff import FORGIVEN_AFTER_S, Backoff
 from supervisor.child_states import ALIVE, ChildState, enter
 from supervisor.role_table import RoleRow
 
@@ -36,6 +36,8 @@ class Child:
         self.restarts = 0
         self.last_exit = ""
         """Why the last process ended, for people."""
+        self.faults = 0
+        """How many processes in a row ended by their own fault, none of which ran for long."""
         self._loop = loop
         self._spawn = spawn
         self._on_gone = on_gone
@@ -54,6 +56,11 @@ class Child:
     def pid(self) -> int:
         """Of the present process; 0 if there is none."""
         return self._process.pid if self._process is not None else 0
+
+    @property
+    def failed(self) -> bool:
+        """It died so often that something must be wrong with it. It is tried again all the same."""
+        return self._backoff.failed
 
     @property
     def alive(self) -> bool:
@@ -81,6 +88,7 @@ class Child:
             return False
         self._cancel_timer()
         self._enter(ChildState.UP)
+        self._timer = self._loop.call_later(FORGIVEN_AFTER_S, self._ran_long)
         return True
 
     def kill(self, reason: str) -> None:
@@ -109,6 +117,9 @@ class Child:
         """Looks whether the process has ended, and draws the consequences."""
         if self._process is not None and self._process.poll() is not None:
             code = self._process.returncode
+            # Whom somebody else has killed is not to blame.
+            if self._reason or -code not in (signal.SIGKILL, signal.SIGTERM):
+                self.faults += 1
             self._gone(f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
 
     def _end(self, reason: str, number: signal.Signals) -> None:
@@ -134,6 +145,10 @@ class Child:
     def _start_again(self) -> None:
         self.restarts += 1
         self.start()
+
+    def _ran_long(self) -> None:
+        self.faults = 0
+        self._backoff.forgive()
 
     def _no_hello(self) -> None:
         self.kill(f"no Hello within {HELLO_WITHIN_S:g} s")

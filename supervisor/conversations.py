@@ -22,6 +22,9 @@ from supervisor.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
+FAULTS_BEFORE_DROP = 3
+"""As often a worker may fail in a row before what it is given back is suspected."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Holdings:
@@ -95,6 +98,17 @@ class Conversations:
             self._holdings.policy.loader_went()
         elif role is Role.IKE_WORKER:
             self._holdings.worker_ready = False
+            self._drop_suspects(self._holdings.children[role].faults)
+
+    def _drop_suspects(self, faults: int) -> None:
+        """A worker that fails again and again may do so over an IKE SA it is given back: the newest are dropped first.
+
+        What was saved before has been restored before. One, then two, four ...: any number is gone after a few deaths.
+        """
+        if faults < FAULTS_BEFORE_DROP or not self._holdings.store:
+            return
+        dropped = self._holdings.store.drop_newest(2 ** (faults - FAULTS_BEFORE_DROP))
+        log.error("ike_worker failed %d times: %d IKE SAs, the last saved, are not restored any more", faults, dropped)
 
     def _life_handlers(self, role: Role) -> dict[type, Handler]:
         watchdog, summaries = self._holdings.watchdog, self._holdings.summaries
@@ -145,6 +159,8 @@ class Conversations:
 
     def _on_read_credential(self, message: m.ReadCredential, _peer: bytes) -> None:
         try:
+            if not self._holdings.policy.names_file(message.path):
+                raise FileRefused(f"{message.path!r}: the policy file does not name it, letter by letter in quotes")
             file = read_file(message.path, MAX_CREDENTIAL_BYTES)
         except FileRefused as error:
             answer = m.CredentialContent(

@@ -4,9 +4,9 @@ import logging
 import os
 
 from ipc.process import set_up_log
-from ipc.roles import Role
+from ipc.roles import SUPERVISOR_NAME, Role
 from supervisor import notify
-from supervisor.detach import Starter
+from supervisor.detach import Starter, name_process
 from supervisor.errors import StartFailed
 from supervisor.instance import Instance
 from supervisor.lock import Lock
@@ -26,21 +26,23 @@ def run(settings: Settings, starter: Starter, table: tuple[RoleRow, ...] = ROLE_
     try:
         directory.prepare()
         lock.take()
+        name_process(SUPERVISOR_NAME)
     except StartFailed as error:
         return _failed(starter, error)
     try:
-        starter.use_log(directory.open_log)
+        log_file = starter.use_log(directory.open_log)
         set_up_log(Role.SUPERVISOR, settings.log_level)
-        return _run_locked(Instance(settings, table, directory, lock.holder), starter)
+        return _run_locked(Instance(settings, table, directory, lock.holder, log_file), starter)
     finally:
         lock.release()
 
 
 def _run_locked(instance: Instance, starter: Starter) -> int:
     try:
-        for line in Startup(instance).run():
+        started = Startup(instance).run()
+        for line in started.lines:
             starter.announce(f"ipsecd: {line}")
-        starter.finished(0)
+        starter.finished(started.exit_code)
         instance.run()
         log.info("stops: %s", instance.stop_reason)
     except StartFailed as error:
@@ -55,4 +57,4 @@ def _run_locked(instance: Instance, starter: Starter) -> int:
 def _failed(starter: Starter, error: StartFailed) -> int:
     for line in error.lines:
         starter.announce(f"ipsecd: {line}")
-    return 1
+    return error.exit_code

@@ -8,6 +8,10 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+from ipc.roles import STARTING_NAME
+from supervisor.log_file import LogFile
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +39,14 @@ class Starter:
             os.close(self._pipe)
             self._pipe = None
 
-    def use_log(self, open_log: Callable[[], int]) -> None:
+    def use_log(self, open_log: Callable[[], int]) -> LogFile | None:
         """Turns stdin, stdout and stderr away from the terminal, if there is a parent to speak through."""
         if self._pipe is None:
-            return
-        log, null = open_log(), os.open(os.devnull, os.O_RDONLY)
-        for source, target in ((null, 0), (log, 1), (log, 2)):
-            os.dup2(source, target)
-        os.close(log)
+            return None
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
         os.close(null)
+        return LogFile(open_log)
 
     def _write(self, line: str) -> None:
         # Whoever waited at the other end may have been interrupted; the daemon goes on.
@@ -52,8 +55,14 @@ class Starter:
                 os.write(self._pipe, (line + "\n").encode())
 
 
+def name_process(name: str) -> None:
+    """Gives this process the name that ps(1) shows, and by which a start is told from the daemon it leaves behind."""
+    Path("/proc/self/comm").write_text(name)
+
+
 def run_detached(run: Callable[[Starter], int]) -> int:
     """Runs `run` in a process of its own, away from the terminal; the first process returns the start's exit code."""
+    name_process(STARTING_NAME)
     read_end, write_end = os.pipe()
     if os.fork() == 0:
         os.close(read_end)

@@ -8,6 +8,8 @@ class SupervisorError(Exception):
 class StartFailed(SupervisorError):
     """The instance can't be started; `lines` say why, for people."""
 
+    exit_code = 1
+
     def __init__(self, *lines: str) -> None:
         super().__init__("; ".join(lines))
         self.lines = lines
@@ -17,8 +19,18 @@ class AlreadyRunning(StartFailed):
     """Another supervisor holds the lock of this instance."""
 
 
+class NotConfigured(StartFailed):
+    """There is no policy file."""
+
+    exit_code = 6
+
+
 class FileRefused(SupervisorError):
     """A file can't be had, or must not be read; the text says why."""
+
+
+class FileMissing(FileRefused):
+    """There is no such file."""
 
 
 class StoreFull(SupervisorError):

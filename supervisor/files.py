@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass
 
 from ipc.types import Secret
-from supervisor.errors import FileRefused
+from supervisor.errors import FileMissing, FileRefused
 
 MAX_CREDENTIAL_BYTES = 65536
 
@@ -26,12 +26,14 @@ class FileContent:
 
 
 def read_file(path: str, max_bytes: int) -> FileContent:
-    """The regular file at `path`, no symbolic link and at most `max_bytes` long; else FileRefused."""
+    """The regular file at `path`, no symbolic link and at most `max_bytes` long; else FileRefused or FileMissing."""
     if not os.path.isabs(path) or "\0" in path:
         raise FileRefused(f"{path!r}: not an absolute path")
     try:
         # Not blocking: the open of a FIFO must come back, so that it can be refused.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise FileMissing(f"{path}: {error.strerror}") from error
     except OSError as error:
         reason = "a symbolic link, which is not followed" if os.path.islink(path) else error.strerror
         raise FileRefused(f"{path}: {reason}") from error

@@ -2,6 +2,7 @@
 
 import enum
 import logging
+import os
 import signal
 import subprocess
 import time
@@ -21,7 +22,9 @@ from supervisor.conversations import Conversations, Holdings
 from supervisor.data_path import DataPathKeeper
 from supervisor.errors import FileRefused
 from supervisor.files import read_file
+from supervisor.forwarding import Forwarding
 from supervisor.lock import LockHolder
+from supervisor.log_file import LogFile
 from supervisor.policy import Finished, PolicyKeeper
 from supervisor.role_table import RoleRow
 from supervisor.run_directory import RunDirectory, SavedRole, SavedState
@@ -43,6 +46,10 @@ from supervisor.watchdog import INTERVAL_S, Watchdog
 log = logging.getLogger(__name__)
 
 RELOAD_WITHIN_S = 120.0
+READY_WITHIN_S = 30.0
+"""A worker that is up and has all it needs must say by then that it is ready."""
+ENFORCERS = frozenset({Role.KERNEL_AGENT, Role.POLICY_LOADER})
+"""Without them nothing comes into force: a start in which one of them dies has failed."""
 
 
 class Phase(enum.Enum):
@@ -57,7 +64,12 @@ class Instance:
     """Everything of one instance. The lock is held before it is made, and until after it is closed."""
 
     def __init__(
-        self, settings: Settings, table: tuple[RoleRow, ...], directory: RunDirectory, identity: LockHolder
+        self,
+        settings: Settings,
+        table: tuple[RoleRow, ...],
+        directory: RunDirectory,
+        identity: LockHolder,
+        log_file: LogFile | None,
     ) -> None:
         self.settings = settings
         self.table = table
@@ -70,6 +82,10 @@ class Instance:
         self.start_error: tuple[str, ...] = ()
         """What went wrong while it started."""
         self._identity = identity
+        self._log_file = log_file
+        if log_file is not None:
+            log_file.copy_in(self.loop)
+        self.forwarding = Forwarding(self.save_state)
         self._started_at = time.monotonic()
         self.channels = Channels(self.loop, settings.instance, lambda *who: self._conversations.admit(*who))
         self.holdings = Holdings(
@@ -82,7 +98,7 @@ class Instance:
                 lambda role, sequence: self.channels.send(role, m.HealthQuestion(sequence=sequence)),
             ),
         )
-        self._conversations = Conversations(self.channels, self.holdings, self.save_state)
+        self._conversations = Conversations(self.channels, self.holdings, self._try_save_state)
         self.control = Control(self.channels, self.reload, self.ask_stop)
         self._status_socket: StatusSocket | None = None
         for row in table:
@@ -94,6 +110,7 @@ class Instance:
                 signal.SIGTERM: lambda: self.ask_stop("SIGTERM"),
                 signal.SIGINT: lambda: self.ask_stop("SIGINT"),
                 signal.SIGHUP: lambda: self.reload(_say_nothing),
+                signal.SIGUSR1: self._reopen_log,
             },
         )
 
@@ -189,7 +206,7 @@ class Instance:
         )
 
     def save_state(self) -> None:
-        """Writes the saved information."""
+        """Writes the saved information; OSError if the disk is full."""
         kind = self.holdings.data_path.kind
         children = (self.holdings.children[row.role] for row in self.table)
         self.directory.write_state(
@@ -204,19 +221,39 @@ class Instance:
                     for child in children
                     if child.alive
                 ),
+                network_namespace=os.stat("/proc/self/ns/net").st_ino,
+                ip_forward_before=self.forwarding.before,
             )
         )
+
+    def take_over_forwarding(self) -> None:
+        """Learns from the saved information what an instance that died here has not put back."""
+        namespace = os.stat("/proc/self/ns/net").st_ino
+        self.forwarding.before = self.directory.left_ip_forward(self._identity.boot_id, namespace)
+
+    def set_forwarding(self) -> str:
+        """Sets ip_forward as the policy in force says; why it can't be set, for people, empty if it was."""
+        policy = self.holdings.policy.in_force
+        try:
+            if policy is not None and policy.parsed is not None:
+                self.forwarding.want(policy.parsed.ip_forward)
+        except OSError as error:
+            return f"ip_forward can't be set: {error}"
+        return ""
 
     def close(self) -> None:
         """Closes what is open; every child has ended."""
         if self._status_socket is not None:
             self._status_socket.close()
+        if self._log_file is not None:
+            self._log_file.close()
         self.channels.close()
         self._signals.close()
         self.descriptors.close_all()
 
     def _spawn(self, row: RoleRow) -> "subprocess.Popen[bytes]":
-        return spawn(row, self.settings, self.descriptors)
+        log_to = self._log_file.write_end if self._log_file is not None else None
+        return spawn(row, self.settings, self.descriptors, log_to)
 
     def _wanted_rows(self) -> tuple[RoleRow, ...]:
         """The rows of the roles that this instance has with its data path."""
@@ -230,18 +267,50 @@ class Instance:
             child.reap()
 
     def _on_child_gone(self, child: Child) -> None:
-        if self.phase is Phase.STARTING:
+        if self.phase is Phase.STARTING and child.row.role in ENFORCERS:
             self.start_error = self.start_error or (f"{child.name} died while it started: {child.last_exit}",)
         self._conversations.child_gone(child.row.role)
 
     def _tick(self) -> None:
         self.loop.call_later(INTERVAL_S, self._tick)
-        for role in self.holdings.watchdog.tick(time.monotonic()):
+        now = time.monotonic()
+        for role in self.holdings.watchdog.tick(now):
             self.holdings.children[role].kill("it does not answer")
+        worker = self.holdings.children[Role.IKE_WORKER]
+        if not self.holdings.worker_ready and now - worker.started_at > READY_WITHIN_S and self._could_be_ready():
+            worker.kill(f"it is not ready after {READY_WITHIN_S:g} s")
+
+    def _could_be_ready(self) -> bool:
+        """Whether a worker has had all that it needs, for as long as it has been there."""
+        policy, children = self.holdings.policy, self.holdings.children
+        loader, agent = children[Role.POLICY_LOADER], children[Role.KERNEL_AGENT]
+        up_since = max(loader.started_at, agent.started_at)
+        up = loader.state is ChildState.UP and agent.state is ChildState.UP
+        waited = time.monotonic() - up_since > READY_WITHIN_S
+        return up and waited and policy.in_force is not None and not policy.loader_lacks_policy
+
+    def _try_save_state(self) -> None:
+        try:
+            self.save_state()
+        except OSError as error:
+            log.error("the saved information can't be written: %s", error)
+
+    def _reopen_log(self) -> None:
+        if self._log_file is None:
+            log.debug("SIGUSR1, and no log file to reopen")
+            return
+        try:
+            self._log_file.reopen()
+        except OSError as error:
+            log.error("the log file can't be reopened: %s", error)
+        else:
+            log.info("the log file was reopened")
 
     def _reloaded(self, finished: Finished, in_force: bool, lines: tuple[str, ...]) -> None:
         policy = self.holdings.policy.in_force
         if in_force and policy is not None and policy.parsed is not None:
+            problem = self.set_forwarding()
+            lines += (f"warning: {problem}",) if problem else ()
             lines = (f"policy generation {policy.generation} is in force: {policy.parsed.rules} rules", *lines)
             wish = policy.parsed.data_path
             if wish.name != "AUTO" and wish is not self.holdings.data_path.kind:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ipc.process import process_start_time
-from supervisor.errors import AlreadyRunning
+from supervisor.errors import AlreadyRunning, StartFailed
 
 LOCK_NAME = "ipsecd.lock"
 TRIES = 20
@@ -44,7 +44,17 @@ class Lock:
         """This process."""
 
     def take(self) -> None:
-        """Holds the lock from now on; AlreadyRunning names the process that has it."""
+        """Holds the lock from now on; AlreadyRunning names the process that has it.
+
+        StartFailed if there can be no lock: it is no file (`ipsecctl stop` removes it), or the disk is full.
+        """
+        try:
+            self._take()
+        except OSError as error:
+            self.release()
+            raise StartFailed(f"{self._path}: {error.strerror}") from error
+
+    def _take(self) -> None:
         holder = ""
         for _ in range(TRIES):
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -63,16 +73,17 @@ class Lock:
         raise AlreadyRunning(f"ipsecd is already running{holder}")
 
     def release(self) -> None:
-        """Removes the file, then lets go; harmless if the lock is not held."""
+        """Removes the file, if it is still ours, then lets go; harmless if the lock is not held."""
         if self._descriptor >= 0:
-            os.unlink(self._path)
+            if self._is_still_the_file(self._descriptor):
+                os.unlink(self._path)
             os.close(self._descriptor)
             self._descriptor = -1
 
     def _is_still_the_file(self, descriptor: int) -> bool:
         """Whether nobody removed or replaced the file between our open and our lock."""
         try:
-            return os.path.samestat(os.stat(self._path), os.fstat(descriptor))
+            return os.path.samestat(os.lstat(self._path), os.fstat(descriptor))
         except FileNotFoundError:
             return False
 

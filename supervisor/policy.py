@@ -5,6 +5,7 @@ was started again gets just that, whatever has become of the file.
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,6 +60,12 @@ class PolicyKeeper:
         self._finished = finished
         if self._loader_up:
             self._parse(self.offered)
+
+    def names_file(self, path: str) -> bool:
+        """Whether a policy that the loader has to do with names the file `path`, as a string of its own."""
+        policies = [policy for policy in (self.offered, self.in_force) if policy is not None]
+        quoted = [quote + os.fsencode(path) + quote for quote in (b'"', b"'")]
+        return any(text in policy.file.content.reveal() for policy in policies for text in quoted)
 
     def enforce(self) -> None:
         """Has the offered policy, which was parsed, put in force."""

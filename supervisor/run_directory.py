@@ -11,6 +11,7 @@ from supervisor.errors import StartFailed
 LINKS_DIRECTORY = "links"
 STATE_NAME = "state.json"
 LOG_NAME = "ipsecd.log"
+MAX_STATE_BYTES = 65536
 DIRECTORY_MODE = 0o711
 """Everybody may pass through to a socket that is his, nobody may look around."""
 MAX_SOCKET_PATH = 107
@@ -37,6 +38,10 @@ class SavedState:
     spd_path: str
     data_path: str
     roles: tuple[SavedRole, ...]
+    network_namespace: int = 0
+    """Inode of /proc/PID/ns/net."""
+    ip_forward_before: str = ""
+    """What net.ipv4.ip_forward was before it was set, "0" or "1"; empty if it was not set."""
 
 
 class RunDirectory:
@@ -69,10 +74,26 @@ class RunDirectory:
         """Saves `state`, atomically."""
         temporary = f"{self.path}/.{STATE_NAME}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(state), file)
-            file.write("\n")
-        os.replace(temporary, f"{self.path}/{STATE_NAME}")
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(asdict(state), file)
+                file.write("\n")
+            os.replace(temporary, f"{self.path}/{STATE_NAME}")
+        except OSError:
+            _unlink(temporary)
+            raise
+
+    def left_ip_forward(self, boot_id: str, network_namespace: int) -> str:
+        """What an instance of this boot and namespace that died here has not put back; empty if there is nothing."""
+        try:
+            with open(f"{self.path}/{STATE_NAME}", "rb") as file:
+                left = json.loads(file.read(MAX_STATE_BYTES))
+            if (left["boot_id"], left["network_namespace"]) == (boot_id, network_namespace):
+                return left["ip_forward_before"] if left["ip_forward_before"] in ("0", "1") else ""
+        except (OSError, ValueError, KeyError, TypeError):
+            # No such file, or not one of ours: nothing was saved.
+            return ""
+        return ""
 
     def remove_state(self) -> bool:
         """Removes the saved information; whether there was any."""

@@ -20,6 +20,7 @@ GRACE_S = 0.5
 """On top of a role's own deadline, before it is told by a signal."""
 TERM_GRACE_S = 1.0
 KILL_GRACE_S = 1.0
+AS_ASKED = "as asked"
 CLEANER = "kernel_agent.clean"
 CLEAN_WITHIN_S = 5.0
 
@@ -39,9 +40,11 @@ class Shutdown:
         for child in children:
             child.stop()
         for child in children:
-            if child.alive:
-                self._end(child, child in was_up)
-            elif child.row.role is Role.KERNEL_AGENT and self._instance.holdings.data_path.kind is not None:
+            is_agent = child.row.role is Role.KERNEL_AGENT
+            if is_agent:
+                self._put_back_forwarding()
+            as_asked = self._end(child, child in was_up) if child.alive else False
+            if is_agent and not as_asked and self._instance.holdings.data_path.kind is not None:
                 self._say(self._clean_kernel())
         self._instance.control.stopped(tuple(self._lines))
         self._instance.close()
@@ -49,9 +52,19 @@ class Shutdown:
         self._instance.directory.remove_state()
         return tuple(self._lines)
 
-    def _end(self, child: Child, was_up: bool) -> None:
+    def _put_back_forwarding(self) -> None:
+        """While the policies are still enforced: what is forwarded is what they allow."""
+        try:
+            line = self._instance.forwarding.put_back()
+        except OSError as error:
+            line = f"ip_forward can't be put back: {error}"
+        if line:
+            self._say(line)
+
+    def _end(self, child: Child, was_up: bool) -> bool:
+        """Ends a child; whether it ended by itself when it was asked to."""
         role, deadline_s, pid = child.row.role, child.row.stop_deadline_s, child.pid
-        how = "as asked"
+        how = AS_ASKED
         asked = was_up and self._instance.channels.send(role, m.Stop(deadline_s=deadline_s))
         if not (asked and self._wait(child, deadline_s + GRACE_S)):
             how = "by SIGTERM"
@@ -63,6 +76,7 @@ class Shutdown:
                     how = "not: it does not go"
         summary = self._instance.holdings.summaries.get(role, "")
         self._say(f"{child.name} (pid {pid}) ended {how}" + (f": {summary}" if summary else ""))
+        return how == AS_ASKED
 
     def _wait(self, child: Child, timeout_s: float) -> bool:
         return self._instance.wait(lambda: not child.alive, timeout_s)

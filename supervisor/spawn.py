@@ -49,8 +49,8 @@ def descriptors_of(row: RoleRow, descriptors: Descriptors) -> dict[str, int]:
     return wanted
 
 
-def spawn(row: RoleRow, settings: Settings, descriptors: Descriptors) -> subprocess.Popen[bytes]:
-    """Starts a process of `row`; OSError if there can be none."""
+def spawn(row: RoleRow, settings: Settings, descriptors: Descriptors, log: int | None) -> subprocess.Popen[bytes]:
+    """Starts a process of `row`, whose output goes to `log`, or where ours goes; OSError if there can be none."""
     handed = descriptors_of(row, descriptors)
     environment = base_environment()
     environment[DESCRIPTORS_VARIABLE] = ",".join(f"{name}={number}" for name, number in handed.items())
@@ -59,6 +59,8 @@ def spawn(row: RoleRow, settings: Settings, descriptors: Descriptors) -> subproc
     return subprocess.Popen(
         module_command(row.module, *arguments),
         stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
         pass_fds=tuple(handed.values()),
         cwd="/",
         env=environment,

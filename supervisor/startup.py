@@ -1,23 +1,37 @@
-"""The start of an instance, step by step: agent and loader, the policy's check, the data path, the policy, the worker.
+"""The start of an instance: agent and loader, the policy's check, the data path, the policy, the worker.
 
-Ten seconds for all of it. Whatever fails says why in a sentence, and the stop undoes what was done.
+That is the order in which things come into force. The worker's process is started with the first ones all the same,
+since most of its time goes into imports: it does nothing before the loader gives it a policy that is enforced.
+Ten seconds for all of it. Whatever fails says why in a sentence, and the stop undoes what was done. Where agent and
+loader hold but another role fails again and again, the start ends with what there is, says so, and goes on trying.
 """
 
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ipc import messages as m
 from ipc.roles import Role
 from ipc.types import DataPathKind
 from supervisor import sockets
 from supervisor.channels import open_listeners
+from supervisor.child import Child
 from supervisor.child_states import ChildState
-from supervisor.errors import FileRefused, StartFailed
+from supervisor.errors import FileMissing, FileRefused, NotConfigured, StartFailed
 from supervisor.files import read_file
 from supervisor.instance import Instance
 
 START_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What runs now."""
+
+    lines: tuple[str, ...]
+    exit_code: int
+    """1 if a role is missing."""
 
 
 class Startup:
@@ -28,28 +42,34 @@ class Startup:
         self._holdings = instance.holdings
         self._deadline = time.monotonic() + START_WITHIN_S
 
-    def run(self) -> tuple[str, ...]:
-        """Starts everything; the lines that say what runs now. StartFailed from any step."""
+    def run(self) -> Started:
+        """Starts everything; StartFailed from any step."""
         try:
             file = read_file(self._instance.settings.spd_path, m.MAX_POLICY_BYTES)
             self._open()
+        except FileMissing as error:
+            raise NotConfigured(str(error)) from error
         except FileRefused as error:
             raise StartFailed(str(error)) from error
         except OSError as error:
-            raise StartFailed(f"the instance's sockets can't be made: {error}") from error
+            raise StartFailed(f"the instance's sockets and files can't be made: {error}") from error
         self._holdings.policy.offer(file, self._policy_finished)
         self._start(Role.KERNEL_AGENT)
         self._start(Role.POLICY_LOADER)
+        self._start(Role.IKE_WORKER)
         self._until("the kernel agent to say what this kernel can do", self._agent_is_ready)
         parsed = self._parsed_policy()
         self._open_data_path(parsed)
         # The agent's answer has the loader enforce the policy, here as after every later start of the agent.
         self._holdings.data_path.use()
         self._until("the policy to be in the kernel", lambda: self._holdings.policy.in_force is not None)
-        self._start(Role.IKE_WORKER)
-        self._until("the IKE worker to be ready", lambda: self._holdings.worker_ready)
-        self._until("all roles to be up", self._all_up)
-        return self._summary(parsed)
+        problem = self._instance.set_forwarding()
+        if problem:
+            raise StartFailed(problem)
+        self._until(
+            "the IKE worker to be ready, and all roles to be up", lambda: self._all_ready() or bool(self._failing())
+        )
+        return Started(lines=self._summary(parsed), exit_code=0 if self._all_ready() else 1)
 
     def _open(self) -> None:
         instance = self._instance
@@ -57,6 +77,7 @@ class Startup:
         instance.directory.remove_sockets()
         open_listeners(instance.settings.instance, instance.descriptors)
         instance.open_links()
+        instance.take_over_forwarding()
         instance.save_state()
 
     def _open_data_path(self, parsed: m.PolicyParsed) -> None:
@@ -105,9 +126,20 @@ class Startup:
     def _agent_is_ready(self) -> bool:
         return self._holdings.data_path.capability is not None
 
-    def _all_up(self) -> bool:
-        started = (child for child in self._holdings.children.values() if child.state is not ChildState.DOWN)
-        return all(child.state is ChildState.UP for child in started)
+    def _all_ready(self) -> bool:
+        return self._holdings.worker_ready and all(child.state is ChildState.UP for child in self._started())
+
+    def _failing(self) -> tuple[Child, ...]:
+        """The roles that died too often, or, when the time is over, that died at all and are not up."""
+        late = time.monotonic() >= self._deadline
+        return tuple(
+            child
+            for child in self._started()
+            if child.state is not ChildState.UP and (child.failed or (late and child.last_exit))
+        )
+
+    def _started(self) -> tuple[Child, ...]:
+        return tuple(child for child in self._holdings.children.values() if child.state is not ChildState.DOWN)
 
     def _policy_finished(self, in_force: bool, lines: tuple[str, ...]) -> None:
         if not in_force:
@@ -116,9 +148,15 @@ class Startup:
     def _summary(self, parsed: m.PolicyParsed) -> tuple[str, ...]:
         data_path, children = self._holdings.data_path, self._holdings.children
         kind = data_path.kind.name.lower() if data_path.kind is not None else "no"
-        roles = ", ".join(f"{child.name} pid {child.pid}" for child in children.values() if child.alive)
+        roles = ", ".join(
+            f"{child.name} pid {child.pid}" for child in children.values() if child.state is ChildState.UP
+        )
         return (
             *(f"warning: {warning}" for warning in parsed.warnings),
             f"started: {parsed.rules} rules of {self._instance.settings.spd_path}, {kind} data path ({data_path.why})",
             f"started: {roles}",
+            *(
+                f"not started: {child.name}, tried again and again: {child.last_exit}; ipsecctl status says more"
+                for child in self._failing()
+            ),
         )

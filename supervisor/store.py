@@ -41,6 +41,13 @@ class Store:
             self._states[snapshot.spi] = snapshot.state
             self.bytes += len(snapshot.state)
 
+    def drop_newest(self, count: int) -> int:
+        """Forgets the `count` IKE SAs that were saved last, and says how many there were: one of them is suspected."""
+        suspects = list(self._states)[max(0, len(self._states) - count) :]
+        for spi in suspects:
+            self._forget(spi)
+        return len(suspects)
+
     def restore(self) -> Iterator[m.RestoreIkeSas]:
         """Everything, in messages of bounded count and size; the last says so, and comes even if all is empty."""
         chunk: list[m.IkeSaSnapshot] = []

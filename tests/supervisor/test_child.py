@@ -108,3 +108,32 @@ def test_a_stopped_child_is_not_started_again() -> None:
     for _ in range(5):
         nursery.loop.run_once(0.01)
     assert (nursery.child.state, nursery.child.pid, nursery.child.restarts) == (ChildState.DOWN, 0, 0)
+
+
+def test_a_child_that_somebody_else_kills_is_not_at_fault() -> None:
+    nursery = Nursery()
+    nursery.child.start()
+    nursery.child.send_signal(signal.SIGKILL)
+    nursery.until(lambda: len(nursery.deaths) == 1)
+    assert nursery.child.faults == 0
+    nursery.finish()
+
+
+def test_a_child_that_dies_five_times_at_its_start_is_failed_and_still_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(child_module.Backoff, "next_delay_s", _impatient(child_module.Backoff.next_delay_s))
+    nursery = Nursery(lambda _row: subprocess.Popen([sys.executable, "-S", "-c", "raise SystemExit(7)"]))
+    nursery.child.start()
+    nursery.until(lambda: len(nursery.deaths) == 5)
+    assert (nursery.child.failed, nursery.child.faults) == (True, 5)
+    nursery.until(lambda: len(nursery.deaths) == 6)
+    assert nursery.deaths[-1] == "exit code 7"
+    nursery.finish()
+
+
+def _impatient(real: Callable[..., float]) -> Callable[..., float]:
+    def next_delay_s(backoff: object, ran_s: float) -> float:
+        return real(backoff, ran_s) / 1000
+
+    return next_delay_s

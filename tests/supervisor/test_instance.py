@@ -56,7 +56,7 @@ class Stage:
         self.supervisor = int(json.loads((self.directory / "ipsecd.lock").read_text())["pid"])
         return done.stdout
 
-    def try_start(self, *, silence_s: float = 10.0) -> "subprocess.CompletedProcess[str]":
+    def try_start(self, *, silence_s: float = 10.0, broken: Role | None = None) -> "subprocess.CompletedProcess[str]":
         path = os.pathsep.join([str(ROOT), str(STAND_INS)])
         return subprocess.run(
             self.command("-d"),
@@ -66,7 +66,11 @@ class Stage:
             text=True,
             timeout=30,
             check=False,
-            env={**os.environ, "PYTHONPATH": path, "STAND_IN_SILENCE_S": str(silence_s)},
+            env={
+                **os.environ,
+                "PYTHONPATH": path, "STAND_IN_SILENCE_S": str(silence_s),
+                **({"STAND_IN_BROKEN": broken.value} if broken else {}),
+            },
         )
 
     def status(self) -> Any:
@@ -293,15 +297,24 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(stage: Stage, policy: st
 def test_a_missing_policy_file_is_named(stage: Stage) -> None:
     stage.spd.unlink()
     done = stage.try_start()
-    assert (done.returncode, done.stdout) == (1, f"ipsecd: {stage.spd}: No such file or directory\n")
+    assert (done.returncode, done.stdout) == (6, f"ipsecd: {stage.spd}: No such file or directory\n")
 
 
 def test_a_credential_is_read_for_the_loader(stage: Stage) -> None:
     psk = stage.spd.with_name("psk")
     psk.write_text("12345")
     psk.chmod(0o640)
-    stage.spd.write_text(f"credential {psk}")
+    stage.spd.write_text(f'credential "{psk}"')
     assert "warning: credential: 5 bytes, mode 640, uid 0" in stage.start()
+
+
+def test_a_file_that_the_policy_does_not_name_is_not_read_for_the_loader(stage: Stage) -> None:
+    psk = stage.spd.with_name("psk")
+    psk.write_text("12345")
+    stage.spd.write_text(f'credential {psk} "{psk}-of-another-name"')
+    said = stage.start()
+    assert "5 bytes" not in said
+    assert f"warning: credential: '{psk}': the policy file does not name it" in said
 
 
 def test_children_die_with_a_supervisor_that_is_killed_and_the_next_start_works(stage: Stage) -> None:
@@ -357,3 +370,49 @@ def test_ike_goes_to_the_worker_and_esp_in_udp_to_the_data_path(stage: Stage) ->
         queues[role] = next(int(row[4].partition(":")[2], 16) for row in rows if row[9] == inode)
     assert queues[Role.IKE_WORKER] > 0
     assert queues[Role.DATA_PATH] == 2 * queues[Role.IKE_WORKER]
+
+
+def test_a_worker_that_fails_at_its_start_is_reported_and_the_rest_goes_on(stage: Stage) -> None:
+    started_at = time.monotonic()
+    done = stage.try_start(broken=Role.IKE_WORKER)
+    stage.supervisor = int(json.loads((stage.directory / "ipsecd.lock").read_text())["pid"])
+    assert time.monotonic() - started_at < 15
+    assert done.returncode == 1
+    assert "ipsecd: not started: ike_worker, tried again and again: exit code 7" in done.stdout
+    states = {role["role"]: role["state"] for role in stage.status()["roles"]}
+    assert states.pop("ike_worker") in ("waiting", "starting")
+    assert set(states.values()) == {"up"}
+    assert stage.role(Role.IKE_WORKER)["restarts"] >= 3
+    assert stage.stop().exit_code == 0
+
+
+def test_an_ike_sa_that_kills_every_worker_is_dropped_and_the_others_go_on(stage: Stage) -> None:
+    stage.start()
+    worker = stage.pid(Role.IKE_WORKER)
+    os.kill(worker, signal.SIGRTMIN)
+    wait_until("the poison is saved", lambda: stage.status()["stored_ike_sas"] == 2)
+    os.kill(worker, signal.SIGKILL)
+    wait_until(
+        "a worker holds",
+        lambda: [tunnel["peer"] for tunnel in stage.status()["tunnels"]] == ["restored-1"],
+        timeout_s=15,
+    )
+    assert stage.status()["stored_ike_sas"] == 1
+    assert "exit code 9" in stage.role(Role.IKE_WORKER)["last_exit"]
+    assert "ike_worker failed 3 times: 1 IKE SAs, the last saved, are not restored any more" in stage.log()
+
+
+def test_sigusr1_reopens_the_log_for_the_supervisor_and_its_children(stage: Stage) -> None:
+    stage.start()
+    path = stage.directory / "ipsecd.log"
+    path.rename(path.with_name("ipsecd.log.1"))
+    os.kill(stage.supervisor, signal.SIGUSR1)
+    wait_until("there is a new log", lambda: path.exists() and "the log file was reopened" in path.read_text())
+    agent = stage.pid(Role.KERNEL_AGENT)
+    os.kill(stage.pid(Role.IKE_WORKER), signal.SIGUSR1)
+    wait_until("the agent complains into it", lambda: f"kernel_agent[{agent}] WARNING" in stage.log())
+
+
+def test_a_daemon_and_who_waits_for_it_are_told_apart_by_their_names(stage: Stage) -> None:
+    stage.start()
+    assert Path(f"/proc/{stage.supervisor}/comm").read_text() == "ipsecd\n"

@@ -8,7 +8,7 @@ import pytest
 
 from ipc.process import process_start_time
 from supervisor import lock
-from supervisor.errors import AlreadyRunning
+from supervisor.errors import AlreadyRunning, StartFailed
 from supervisor.lock import LOCK_NAME, Lock
 
 
@@ -76,6 +76,24 @@ def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text("precious")
     (tmp_path / LOCK_NAME).symlink_to(target)
-    with pytest.raises(OSError, match="symbolic links"):
+    with pytest.raises(StartFailed, match="symbolic links"):
         Lock(str(tmp_path)).take()
     assert target.read_text() == "precious"
+
+
+def test_o23_a_directory_in_place_of_the_lock_is_named(tmp_path: Path) -> None:
+    (tmp_path / LOCK_NAME).mkdir()
+    with pytest.raises(StartFailed, match=f"{LOCK_NAME}: Is a directory"):
+        Lock(str(tmp_path)).take()
+
+
+def test_o23_a_lock_that_was_removed_or_replaced_is_let_go_without_touching_the_other(tmp_path: Path) -> None:
+    held = Lock(str(tmp_path))
+    held.take()
+    (tmp_path / LOCK_NAME).unlink()
+    held.release()
+    held.take()
+    (tmp_path / LOCK_NAME).unlink()
+    (tmp_path / LOCK_NAME).mkdir()
+    held.release()
+    assert (tmp_path / LOCK_NAME).is_dir()

@@ -179,3 +179,21 @@ def test_late_answers_of_another_generation_mean_nothing() -> None:
     loader.keeper.on_refused(m.PolicyRefused(generation=9, errors=("x",)))
     loader.keeper.on_not_enforced(m.PolicyNotEnforced(generation=9, reason="x"))
     assert (loader.ends, loader.keeper.in_force) == ([], None)
+
+
+def test_a_file_counts_as_named_only_where_a_policy_has_it_in_quotes() -> None:
+    loader = Loader()
+    text = b"""psk_file = "/etc/ipsecd/branch.psk"\nother = '/etc/ipsecd/other.psk' # /etc/shadow"""
+    loader.offer(FileContent(path="/etc/ipsec.spd", content=Secret(text), mode=0o600, uid=0))
+    named = ("/etc/ipsecd/branch.psk", "/etc/ipsecd/other.psk")
+    assert all(loader.keeper.names_file(path) for path in named)
+    assert not any(loader.keeper.names_file(path) for path in ("/etc/shadow", "/etc/ipsecd/branch", "/etc/ipsecd"))
+
+
+def test_a_new_loader_may_have_the_files_of_the_policy_in_force() -> None:
+    loader = Loader()
+    loader.keeper.loader_came()
+    file = FileContent(path="/etc/ipsec.spd", content=Secret(b'"/etc/ipsecd/branch.psk"'), mode=0o600, uid=0)
+    loader.put_in_force(file, 1)
+    loader.offer(NEXT)
+    assert loader.keeper.names_file("/etc/ipsecd/branch.psk")

@@ -66,3 +66,12 @@ def test_a_store_that_is_full_refuses_and_keeps_what_it_has() -> None:
     with pytest.raises(StoreFull):
         store.save(save(snapshot(2, 20), forgotten=(snapshot(1).spi,)))
     assert (snapshot(1).spi in store, snapshot(2).spi in store) == (True, False)
+
+
+def test_the_newest_are_dropped_first_and_no_more_than_there_are() -> None:
+    store = Store()
+    store.save(save(snapshot(1), snapshot(2), snapshot(3)))
+    store.save(save(snapshot(1, 20)))
+    assert store.drop_newest(1) == 1
+    assert [spi in store for spi in (snapshot(1).spi, snapshot(2).spi, snapshot(3).spi)] == [False, True, True]
+    assert (store.drop_newest(8), len(store), store.bytes) == (2, 0, 0)

@@ -23,7 +23,7 @@ def on_parse(message: m.ParsePolicy, _peer: bytes) -> None:
         return
     parsed[message.generation] = text
     if "credential" in text:
-        supervisor.send(m.ReadCredential(request_id=message.generation, path=text.split()[1]))
+        supervisor.send(m.ReadCredential(request_id=message.generation, path=text.split()[1].strip('"')))
         return
     say_parsed(message.generation, ())
 

@@ -1,4 +1,7 @@
-"""`ipsecd` with stand-ins for its roles; STAND_IN_SILENCE_S is how long its watchdog bears silence."""
+"""`ipsecd` with stand-ins for its roles.
+
+STAND_IN_SILENCE_S is how long its watchdog bears silence, STAND_IN_BROKEN a role that dies whenever it is started.
+"""
 
 import dataclasses
 import os
@@ -15,6 +18,8 @@ MODULES = {
     Role.DATA_PATH: "stand_ins.data_path",
     Role.IKE_WORKER: "stand_ins.worker",
 }
+if "STAND_IN_BROKEN" in os.environ:
+    MODULES[Role(os.environ["STAND_IN_BROKEN"])] = "stand_ins.broken"
 TABLE = tuple(dataclasses.replace(row, module=MODULES[row.role]) for row in ROLE_TABLE)
 
 watchdog.INTERVAL_S = instance.INTERVAL_S = 0.2

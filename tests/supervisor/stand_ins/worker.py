@@ -1,5 +1,6 @@
-"""A worker with one IKE SA that it has saved. SIGUSR1: says what it may not. SIGUSR2: hangs."""
+"""A worker with one IKE SA that it has saved. SIGUSR1: says what it may not. SIGUSR2: hangs. SIGRTMIN: saves poison."""
 
+import os
 import signal
 import time
 
@@ -12,11 +13,14 @@ from ipc.roles import Role
 from ipc.types import Secret
 
 SPI = b"stand-in"
+POISON = m.IkeSaSnapshot(spi=b"poisoned", state=Secret(b"whoever restores this dies"))
 restored = 0
 
 
 def on_restore(message: m.RestoreIkeSas, _peer: bytes) -> None:
     global restored
+    if POISON in message.snapshots:
+        os._exit(9)
     restored += len(message.snapshots)
     if message.last:
         agent.send(m.AllocateSpi(request_id=1, count=1))
@@ -26,6 +30,10 @@ def on_spi(_message: m.SpiAllocated, _peer: bytes) -> None:
     supervisor.send(
         m.SaveIkeSas(sequence=1, saved=(m.IkeSaSnapshot(spi=SPI, state=Secret(b"keys of this IKE SA")),), forgotten=())
     )
+
+
+def save_poison(_number: int, _frame: object) -> None:
+    supervisor.send(m.SaveIkeSas(sequence=2, saved=(POISON,), forgotten=()))
 
 
 def on_saved(_message: m.IkeSasSaved, _peer: bytes) -> None:
@@ -53,5 +61,6 @@ supervisor = process.open_supervisor_link(
 )
 signal.signal(signal.SIGUSR1, lambda _number, _frame: agent._socket.send(b"not a message"))
 signal.signal(signal.SIGUSR2, lambda _number, _frame: time.sleep(3600))
+signal.signal(signal.SIGRTMIN, save_poison)
 process.say_hello()
 process.run()
