@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         code: int = command.run(options)
     except CommandError as error:
         print(f"ipsecctl: {error}", file=sys.stderr)
-        return exit_codes.STRANGE
+        return error.exit_code
     return code
 
 

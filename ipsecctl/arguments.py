@@ -13,6 +13,7 @@ class Command:
 
     name: str
     help: str
+    aliases: tuple[str, ...] = ()
     example: str
     takes_spd: bool = False
     takes_json: bool = False
@@ -39,7 +40,15 @@ COMMANDS = (
         takes_spd=True,
     ),
     Command(
+        name="condrestart",
+        aliases=("try-restart",),
+        help="restart ipsecd if it runs, as restart does; else nothing",
+        example="ipsecctl condrestart",
+        takes_spd=True,
+    ),
+    Command(
         name="reload",
+        aliases=("force-reload",),
         help="read the policy file again; what runs goes on if the file is not good",
         example="ipsecctl reload",
     ),
@@ -70,10 +79,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_instance(parser, DEFAULT_INSTANCE)
-    verbs = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
     for command in COMMANDS:
         verb = verbs.add_parser(
-            command.name, help=command.help, description=command.help, epilog=f"example: {command.example}"
+            command.name,
+            aliases=command.aliases,
+            help=command.help,
+            description=command.help,
+            epilog=f"example: {command.example}",
         )
         # The option may stand on either side of the command; here it must not overwrite what stood before it.
         _add_instance(verb, argparse.SUPPRESS)
@@ -85,7 +98,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             verb.add_argument(
                 "--lsb", action="store_true", help="exit with 0 running, 1 or 2 dead but not cleaned up, 3 stopped"
             )
-        verb.set_defaults(needs_root=command.needs_root)
+        verb.set_defaults(command=command.name, needs_root=command.needs_root)
     return parser.parse_args([_plain(argument) for argument in arguments])
 
 
@@ -98,4 +111,4 @@ def _add_instance(parser: argparse.ArgumentParser, default: str) -> None:
 def _plain(argument: str) -> str:
     """`--start` is another spelling of `start`."""
     name = argument.removeprefix("--")
-    return name if any(command.name == name for command in COMMANDS) else argument
+    return name if any(name in (command.name, *command.aliases) for command in COMMANDS) else argument

@@ -3,7 +3,12 @@
 import fcntl
 import json
 import os
+import time
 from dataclasses import dataclass
+from pathlib import Path
+
+TRIES = 25
+PAUSE_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,27 @@ def look(instance: str) -> LockState:
         return LockState(path=path, exists=True, held=False, pid=pid)
     finally:
         os.close(descriptor)
+
+
+def look_for_holder(instance: str) -> LockState:
+    """As `look`; who has just taken the lock is given a moment to write down its name."""
+    state = look(instance)
+    for _ in range(TRIES):
+        if not state.held or state.pid:
+            break
+        time.sleep(PAUSE_S)
+        state = look(instance)
+    return state
+
+
+def asker() -> str:
+    """Who runs this command, for the record: the login uid (who has become root since) and our parent."""
+    try:
+        login = Path("/proc/self/loginuid").read_text().strip()
+    except OSError:
+        login = ""
+    who = f"login uid {login}" if login not in ("", "4294967295") else f"uid {os.getuid()}"
+    return f"{who}, pid {os.getppid()}"
 
 
 def _pid_in(content: bytes) -> int:

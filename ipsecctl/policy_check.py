@@ -1,17 +1,21 @@
 """Whether a policy file is good, found out without a running daemon, by the loader's own parser."""
 
 import os
+import socket
 import stat
 
 from ipc.types import Secret
-from ipsecctl.errors import CommandError
+from ipsecctl.errors import CommandError, NotConfigured
 
 MAX_POLICY_BYTES = 64 * 1024 * 1024
 MAX_CREDENTIAL_BYTES = 65536
 
 
 def errors_of(path: str) -> tuple[str, ...]:
-    """All that is wrong with the policy file at `path` and the files it names; CommandError if it can't be read."""
+    """All that is wrong with the policy file at `path`, the files and the interfaces it names.
+
+    CommandError if it can't be read, NotConfigured if there is none.
+    """
     # Here, not above: the parser takes longer to load than most commands take to run.
     from policy_loader.errors import PolicyError
     from policy_loader.policy_file import FetchedFile, read
@@ -27,12 +31,23 @@ def errors_of(path: str) -> tuple[str, ...]:
     try:
         content, facts = _read(path, MAX_POLICY_BYTES)
         policy = read(path, content, stat.S_IMODE(facts.st_mode), facts.st_uid)
-        policy.compile({name: fetch(name) for name in policy.psk_files()}, RuleIds())
+        loaded = policy.compile({name: fetch(name) for name in policy.psk_files()}, RuleIds())
+    except FileNotFoundError as error:
+        raise NotConfigured(f"{path}: {error.strerror}") from error
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}") from error
     except PolicyError as error:
         return error.complaints
-    return ()
+    return _missing(loaded.policy.interfaces)
+
+
+def _missing(interfaces: tuple[str, ...]) -> tuple[str, ...]:
+    present = [name for _, name in socket.if_nameindex()]
+    return tuple(
+        f"the policy names interface {name}; this host has {', '.join(present)}"
+        for name in interfaces
+        if name not in present
+    )
 
 
 def _read(path: str, max_bytes: int) -> tuple[bytes, os.stat_result]:

@@ -1,33 +1,38 @@
 """`ipsecctl restart`: stop, then start. A policy file that is not good is found before anything is stopped."""
 
 import argparse
-import json
 import os
-from pathlib import Path
 
-from ipsecctl import exit_codes
+from ipsecctl import exit_codes, saved
 from ipsecctl.arguments import DEFAULT_SPD
 from ipsecctl.commands.start import start
 from ipsecctl.commands.stop import stop
+from ipsecctl.errors import CommandError
 from ipsecctl.policy_check import errors_of
+from ipsecctl.record import Record
 
 
 def run(options: argparse.Namespace) -> int:
     """Stops and starts the instance, with the policy file it had if no other is named; the exit code of the start."""
-    spd = os.path.abspath(options.spd or _spd_path(options.instance))
-    errors = errors_of(spd)
+    with Record() as record:
+        return restart(options.instance, options.spd, record)
+
+
+def restart(instance: str, spd: str | None, record: Record) -> int:
+    """Checks, stops, starts; the exit code of the start, or why there was no stop."""
+    path = os.path.abspath(spd or _spd_path(instance))
+    try:
+        errors, code = errors_of(path), exit_codes.STRANGE
+    except CommandError as error:
+        errors, code = (str(error),), error.exit_code
     if errors:
-        print(*errors, sep="\n")
-        print("ipsecctl: not restarted: the policy file is not good")
-        return exit_codes.STRANGE
-    stop(options.instance)
-    return start(options.instance, spd)
+        record.say(*errors, "ipsecctl: not restarted: the policy file is not good")
+        return code
+    stop(instance, record)
+    return start(instance, path, record)
 
 
 def _spd_path(instance: str) -> str:
     """The policy file of the running instance, from its saved information; the default one if there is none."""
-    try:
-        path = json.loads(Path(f"{instance}/state.json").read_text())["spd_path"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return DEFAULT_SPD
-    return path if isinstance(path, str) and path else DEFAULT_SPD
+    information = saved.read(instance)
+    return information.spd_path if information is not None and information.spd_path else DEFAULT_SPD

@@ -3,24 +3,47 @@
 import argparse
 import subprocess
 
-from ipsecctl import exit_codes, lock_file
+from ipc.roles import Role
+from ipsecctl import exit_codes, lock_file, processes
+from ipsecctl.arguments import DEFAULT_SPD
+from ipsecctl.cleanup import end_orphans, unlocked_supervisor
 from ipsecctl.modules import environment, module_command
+from ipsecctl.record import Record
 
+ALREADY_RUNNING = "ipsecd is already running"
 START_WITHIN_S = 30.0
 """The supervisor gives itself ten seconds, and some more to undo a start that failed."""
 
 
 def run(options: argparse.Namespace) -> int:
     """Starts the instance; 0 if it runs then, also if it did before."""
-    lock = lock_file.look(options.instance)
+    with Record() as record:
+        return start(options.instance, options.spd, record)
+
+
+def start(instance: str, spd: str | None, record: Record) -> int:
+    """Starts ipsecd; its exit code."""
+    record.detail(f"start of {instance} with {spd or DEFAULT_SPD}, asked for by {lock_file.asker()}")
+    lock = lock_file.look_for_holder(instance)
     if lock.held:
-        print(f"ipsecd is already running (pid {lock.pid})")
-        return exit_codes.OK
-    return start(options.instance, options.spd)
+        return _already_running(instance, lock, record)
+    stray = unlocked_supervisor(instance)
+    if stray is not None:
+        record.say(f"ipsecctl: {stray} runs, but does not hold {lock.path}: ipsecctl stop ends it")
+        return exit_codes.STRANGE
+    record.say(*(f"  {line}" for line in end_orphans(instance)))
+    return _run_ipsecd(instance, spd, record)
 
 
-def start(instance: str, spd: str | None) -> int:
-    """Starts ipsecd, whose lines go where ours go; its exit code."""
+def _already_running(instance: str, lock: lock_file.LockState, record: Record) -> int:
+    if all(process.role is not Role.SUPERVISOR for process in processes.find(instance)):
+        record.say(f"ipsecctl: {lock.path} is held, but by no ipsecd that can be seen from here")
+        return exit_codes.STRANGE
+    record.say(f"{ALREADY_RUNNING} (pid {lock.pid})")
+    return exit_codes.OK
+
+
+def _run_ipsecd(instance: str, spd: str | None, record: Record) -> int:
     arguments = ["-d", "--instance", instance]
     if spd is not None:
         arguments += ["-f", spd]
@@ -28,11 +51,20 @@ def start(instance: str, spd: str | None) -> int:
         done = subprocess.run(
             module_command("supervisor", *arguments),
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
             env=environment(),
             timeout=START_WITHIN_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        print(f"ipsecctl: ipsecd did not say within {START_WITHIN_S:g} s whether it has started")
+        record.say(f"ipsecctl: ipsecd did not say within {START_WITHIN_S:g} s whether it has started")
         return exit_codes.STRANGE
-    return exit_codes.OK if done.returncode == 0 else exit_codes.STRANGE
+    record.say(*done.stdout.splitlines())
+    if done.returncode == exit_codes.NOT_CONFIGURED:
+        return exit_codes.NOT_CONFIGURED
+    # Of two starts at once the other one won, and ours has said so.
+    won = done.returncode != 0 and ALREADY_RUNNING in done.stdout
+    return exit_codes.OK if done.returncode == 0 or won else exit_codes.STRANGE

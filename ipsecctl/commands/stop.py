@@ -4,40 +4,55 @@ import argparse
 import time
 
 from ipc import messages as m
-from ipsecctl import exit_codes, lock_file
-from ipsecctl.cleanup import clean_up, wait_until_gone
+from ipc import status_socket
+from ipc.roles import Role
+from ipsecctl import exit_codes, lock_file, processes
+from ipsecctl.cleanup import clean_up, end_processes, wait_until_gone
 from ipsecctl.client import ask
 from ipsecctl.errors import NoAnswer
+from ipsecctl.record import Record
 
 STOP_WITHIN_S = 15.0
+SIGN_OF_LIFE_WITHIN_S = 2.0
 
 
 def run(options: argparse.Namespace) -> int:
     """Stops the instance; 1 if it did not run, or did not stop by itself."""
-    return stop(options.instance)
+    with Record() as record:
+        return stop(options.instance, record)
 
 
-def stop(instance: str) -> int:
+def stop(instance: str, record: Record) -> int:
     """Stops `instance` and says each step; the exit code."""
     lock = lock_file.look(instance)
+    record.detail(f"stop of {instance}, asked for by {lock_file.asker()}")
     if not lock.held:
-        print(f"ipsecctl: IPsec is not running: no process holds {lock.path}")
-        print("ipsecctl: cleaning up anyway")
-        _say(clean_up(instance))
+        record.say(f"ipsecctl: IPsec is not running: no process holds {lock.path}", "ipsecctl: cleaning up anyway")
+        _say(record, clean_up(instance))
         return exit_codes.STRANGE
-    deadline = time.monotonic() + STOP_WITHIN_S
-    try:
-        _say(ask(instance, m.StopCommand(), m.CommandDone, STOP_WITHIN_S).lines)
-    except NoAnswer as error:
-        print(f"ipsecctl: {error}")
-    if wait_until_gone(instance, deadline):
-        print("IPsec stopped")
+    started_at = time.monotonic()
+    supervisor = next((one for one in processes.find(instance) if one.role is Role.SUPERVISOR), None)
+    if _ask(instance, record) and wait_until_gone(supervisor, instance, started_at + STOP_WITHIN_S):
+        # Whoever is left was none of the supervisor's.
+        _say(record, end_processes(instance))
+        record.detail(f"stopped in {time.monotonic() - started_at:.1f} s")
+        record.say("IPsec stopped")
         return exit_codes.OK
-    print(f"ipsecctl: ipsecd (pid {lock.pid}) did not stop within {STOP_WITHIN_S:g} s: ending it")
-    _say(clean_up(instance))
+    record.say(f"ipsecctl: ipsecd (pid {lock.pid}) did not stop as asked: ending it")
+    _say(record, clean_up(instance))
     return exit_codes.STRANGE
 
 
-def _say(lines: tuple[str, ...]) -> None:
-    for line in lines:
-        print(f"  {line}")
+def _ask(instance: str, record: Record) -> bool:
+    """Whether the supervisor said that it has stopped."""
+    try:
+        status_socket.ask(instance, SIGN_OF_LIFE_WITHIN_S)
+        _say(record, ask(instance, m.StopCommand(), m.CommandDone, STOP_WITHIN_S).lines)
+    except (NoAnswer, status_socket.NoStatus) as error:
+        record.say(f"ipsecctl: no answer from the supervisor: {error}")
+        return False
+    return True
+
+
+def _say(record: Record, lines: tuple[str, ...]) -> None:
+    record.say(*(f"  {line}" for line in lines))
