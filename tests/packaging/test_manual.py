@@ -240,12 +240,10 @@ def test_the_exit_codes_of_ipsecctl_are_as_told() -> None:
     assert told == {value for name, value in vars(exit_codes).items() if name.isupper()}
 
 
-def test_the_findings_that_are_told_of_exist() -> None:
-    folders = (ROOT / "supervisor", ROOT / "ipsecctl")
-    source = "".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
-    codes = items(section("ipsecctl.8", "Findings"), "Li")
-    assert codes
-    assert [code for code in codes if f'"{code}"' not in source] == []
+def test_the_findings_are_those_of_docs_status() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs/status.md").read_text(), re.MULTILINE)
+    known = {code for row in rows for code in re.findall(r"`([a-z-]+)`", row)}
+    assert set(items(section("ipsecctl.8", "Findings"), "Li")) == known
 
 
 def test_every_option_of_ipsecd_is_described_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ SPD = """\
 [setup]
 interfaces = ["lo"]
 unmatched = "bypass"
+ip_forward = "on"
 """
 WATCHDOG_US = 400_000
 
