@@ -27,22 +27,26 @@ def nothing_clear(two: Two) -> None:
     two.capture.assert_nothing_clear()
 
 
+def all_up(instance: Instance) -> bool:
+    """Whether the supervisor has heard from every role."""
+    return all(one["state"] == "up" for one in instance.status()["roles"])
+
+
 @pytest.mark.parametrize("role", [Role.IKE_WORKER, Role.KERNEL_AGENT, Role.POLICY_LOADER, Role.DATA_PATH])
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_a_role_may_be_killed_under_traffic(role: Role, side: str) -> None:
+def test_a_role_may_be_killed_under_traffic(role: Role) -> None:
     with two_instances(SETTLED) as two:
         up(two)
-        instance = two.left if side == "left" else two.right
-        if instance.role(role) is None:
+        if two.left.role(role) is None:
             pytest.skip(f"no {role} with this kernel")
         before = [two.left.wait_for_tunnel(), two.right.wait_for_tunnel()]
-        pings = RunningPing(two.wire.left, RIGHT, source=LEFT, count=300, interval_s=0.01, wait_s=3.0)
-        victim = instance.kill(role)
-        assert instance.wait_for_successor(victim) < 2.0
+        pings = RunningPing(two.wire.left, RIGHT, source=LEFT, count=500, interval_s=0.01, wait_s=3.0)
+        for instance in (two.left, two.right):
+            assert instance.wait_for_successor(instance.kill(role)) < 2.0
         result = pings.finish()
         assert result.lost == 0, result
         assert [two.left.wait_for_tunnel(), two.right.wait_for_tunnel()] == before
-        wait_until("all roles are up", lambda: all(one["state"] == "up" for one in instance.status()["roles"]))
+        for instance in (two.left, two.right):
+            wait_until("all roles are up", lambda one=instance: all_up(one))
         nothing_clear(two)
 
 
