@@ -73,7 +73,9 @@ def role_findings(child: Child, role: RoleStatus) -> Iterable[Finding]:
         because = f"; the last process ended: {role.last_exit}" if role.last_exit else ""
         code = "role-not-ready" if child.alive else "dead-process"
         yield Finding(code=code, sentence=f"{name} is {role.state}{because}")
-    elif role.restarts and role.up_s < FORGIVEN_AFTER_S:
+    if child.failed:
+        yield Finding(code="role-failed", sentence=f"{name} dies again and again; the last time: {role.last_exit}")
+    elif child.state is ChildState.UP and role.restarts and role.up_s < FORGIVEN_AFTER_S:
         sentence = f"{name} was started again {role.up_s:.0f} s ago; the last process ended: {role.last_exit}"
         yield Finding(code="role-restarted", sentence=sentence)
     if role.refused_messages:

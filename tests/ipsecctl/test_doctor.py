@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,6 +130,5 @@ def test_a_port_that_somebody_has_is_named_with_its_holder(namespace: Namespace)
     found = json.loads(done.stdout)
     (ports,) = (check for check in found["checks"] if check["name"].startswith("UDP"))
     assert (done.returncode, found["able"], ports["verdict"]) == (1, False, "missing")
-    assert (
-        f"4500 is held by {Path(sys.executable).resolve().name}" in ports["found"] or str(os.getpid()) in ports["found"]
-    )
+    assert "4500 is held by" in ports["found"]
+    assert f"(pid {os.getpid()})" in ports["found"]

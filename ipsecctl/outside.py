@@ -1,0 +1,107 @@
+"""What can be seen of an instance that has no supervisor, or none that answers: lock, processes, kernel objects."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ipc.roles import Role
+from ipc.status import Status
+from ipsecctl import findings, kernel_objects, processes, saved_state
+from ipsecctl.findings import Finding, finding, offender, ports_taken
+from ipsecctl.lock_file import LockState
+from ipsecctl.processes import Process
+from ipsecctl.report import Report, parse
+from ipsecctl.saved_state import SavedState
+
+
+def observe(instance: str, lock: LockState, timeout_s: float) -> Report:
+    """The status, of which only the outside is known; `timeout_s` is how long the supervisor was waited for."""
+    saved = saved_state.read(instance)
+    phase = "unknown" if lock.held else "stopped"
+    pid = lock.pid if lock.held else 0
+    report = parse(Status(running=lock.held, phase=phase, mode="none", instance=instance, pid=pid).to_json())
+    holder = holder_of(instance, lock, saved)
+    namespace = processes.namespace_of(holder) if holder else saved.network_namespace
+    found = processes.find(instance, namespace)
+    report.processes = [seen for one in found if (seen := findings.seen(one)) is not None]
+    objects = _kernel_objects(namespace)
+    report.kernel_objects = [_kind(line) for line in objects.lines]
+    if lock.held:
+        report.findings += of_silent(lock, holder, saved, found, timeout_s)
+    else:
+        report.findings += of_stopped(lock, saved, found, objects)
+    return report
+
+
+def holder_of(instance: str, lock: LockState, saved: SavedState) -> int:
+    """The supervisor that holds the lock; 0 if nobody does, or if the pid in it was given to another process later."""
+    if not lock.held:
+        return 0
+    named = processes.identify(lock.pid, instance)
+    if named is not None and named.role is Role.SUPERVISOR:
+        return lock.pid
+    return lock.pid if lock.pid == saved.pid and saved.start_time == processes.start_time_of(lock.pid) else 0
+
+
+def of_silent(
+    lock: LockState, holder: int, saved: SavedState, found: Sequence[Process], timeout_s: float
+) -> Iterator[Finding]:
+    """The lock is held, by the process `holder` if it is a supervisor, and nobody answers."""
+    if holder:
+        why = "is stopped by a signal" if processes.is_stopped(holder) else "holds the lock"
+        sentence = f"the supervisor (pid {holder}) {why} and did not answer within {timeout_s:g} s"
+        yield finding("unresponsive", sentence)
+    else:
+        yield finding("lock-mismatch", f"{lock.path} is held, but {_what_became_of(lock.pid)}")
+    known = {(one.pid, one.start_time) for one in saved.roles}
+    for process in found:
+        if process.pid != holder and (process.pid, process.start_time) not in known:
+            yield from offender("illicit-process", process, "is none that the supervisor has saved")
+    yield from _dead(saved, found)
+    yield from ports_taken(holder)
+
+
+def of_stopped(
+    lock: LockState, saved: SavedState, found: Sequence[Process], objects: kernel_objects.Counted
+) -> Iterator[Finding]:
+    """Nobody holds the lock: whatever is there is a leftover."""
+    for process in found:
+        yield from offender("orphaned-process", process, f"runs, and nobody holds {lock.path}")
+    if lock.exists:
+        sentence = f"{lock.path} is held by nobody: {_what_became_of(lock.pid)}; ipsecctl stop cleans up"
+        yield finding("stale-lock", sentence)
+    elif saved.exists:
+        yield finding("stale-state", f"{saved.path} was left; ipsecctl stop cleans up")
+    yield from (
+        finding("stale-object", f"left in the kernel: {line}; ipsecctl stop cleans up") for line in objects.lines
+    )
+    if objects.error:
+        yield finding("kernel-unknown", f"the kernel's objects could not be counted: {objects.error}")
+    yield from ports_taken(0)
+
+
+def _kernel_objects(namespace: int) -> kernel_objects.Counted:
+    if namespace not in (0, processes.namespace_of("self")):
+        return kernel_objects.Counted(lines=(), error="they are in another network namespace")
+    return kernel_objects.count()
+
+
+def _kind(line: str) -> Any:
+    count, _, kind = line.partition(" ")
+    return parse(json.dumps({"kind": kind, "count": int(count)}))
+
+
+def _dead(saved: SavedState, found: Sequence[Process]) -> Iterator[Finding]:
+    alive = {(one.pid, one.start_time) for one in found}
+    for one in saved.roles:
+        if (one.pid, one.start_time) not in alive:
+            yield finding("dead-process", f"{one.role} (pid {one.pid}) is gone, and nobody starts it again")
+
+
+def _what_became_of(pid: int) -> str:
+    """What is to be said of the process that a lock names and that is not its holder."""
+    if not pid:
+        return "it names no process"
+    if processes.namespace_of(pid):
+        return f"pid {pid}, which it names, is another process now"
+    return f"pid {pid}, which it names, is gone"
