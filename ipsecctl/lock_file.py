@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 TRIES = 25
@@ -20,23 +20,33 @@ class LockState:
     held: bool
     pid: int
     """As the file says; 0 if it says none. Only a held lock makes it true."""
+    start_time: float = 0.0
+    """Of that process, as the file says; seconds since boot."""
+
+    @property
+    def names_a_process(self) -> bool:
+        """Whether the process that the file names is there still, and not another one that has got its pid."""
+        try:
+            return self.pid > 0 and _start_time_of(self.pid) == self.start_time
+        except OSError:
+            return False
 
 
 def look(instance: str) -> LockState:
     """The lock of `instance`."""
     path = f"{instance}/ipsecd.lock"
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return LockState(path=path, exists=False, held=False, pid=0)
     try:
-        pid = _pid_in(os.pread(descriptor, 4096, 0))
+        state = _stated(path, descriptor)
         try:
             # Shared, and let go at once: a supervisor that starts just now tries more than once.
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return LockState(path=path, exists=True, held=True, pid=pid)
-        return LockState(path=path, exists=True, held=False, pid=pid)
+            return replace(state, held=True)
+        return state
     finally:
         os.close(descriptor)
 
@@ -62,8 +72,16 @@ def asker() -> str:
     return f"{who}, pid {os.getppid()}"
 
 
-def _pid_in(content: bytes) -> int:
+def _stated(path: str, descriptor: int) -> LockState:
+    """What the file says, whoever holds it."""
     try:
-        return int(json.loads(content)["pid"])
-    except (ValueError, KeyError, TypeError):
-        return 0
+        fields = json.loads(os.pread(descriptor, 4096, 0))
+        pid, start_time = int(fields["pid"]), float(fields.get("start_time", 0.0))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pid, start_time = 0, 0.0
+    return LockState(path=path, exists=True, held=False, pid=pid, start_time=start_time)
+
+
+def _start_time_of(pid: int) -> float:
+    stat = Path(f"/proc/{pid}/stat").read_bytes()
+    return int(stat.rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")

@@ -3,10 +3,10 @@
 import argparse
 import subprocess
 
-from ipc.roles import Role
-from ipsecctl import exit_codes, lock_file, processes
+from ipsecctl import exit_codes, lock_file
 from ipsecctl.arguments import DEFAULT_SPD
 from ipsecctl.cleanup import end_orphans, unlocked_supervisor
+from ipsecctl.lock_file import LockState
 from ipsecctl.modules import environment, module_command
 from ipsecctl.record import Record
 
@@ -26,7 +26,7 @@ def start(instance: str, spd: str | None, record: Record) -> int:
     record.detail(f"start of {instance} with {spd or DEFAULT_SPD}, asked for by {lock_file.asker()}")
     lock = lock_file.look_for_holder(instance)
     if lock.held:
-        return _already_running(instance, lock, record)
+        return _already_running(lock, record)
     stray = unlocked_supervisor(instance)
     if stray is not None:
         record.say(f"ipsecctl: {stray} runs, but does not hold {lock.path}: ipsecctl stop ends it")
@@ -35,9 +35,9 @@ def start(instance: str, spd: str | None, record: Record) -> int:
     return _run_ipsecd(instance, spd, record)
 
 
-def _already_running(instance: str, lock: lock_file.LockState, record: Record) -> int:
-    if all(process.role is not Role.SUPERVISOR for process in processes.find(instance)):
-        record.say(f"ipsecctl: {lock.path} is held, but by no ipsecd that can be seen from here")
+def _already_running(lock: LockState, record: Record) -> int:
+    if not lock.names_a_process:
+        record.say(f"ipsecctl: {lock.path} is held, but by no ipsecd that it names")
         return exit_codes.STRANGE
     record.say(f"{ALREADY_RUNNING} (pid {lock.pid})")
     return exit_codes.OK

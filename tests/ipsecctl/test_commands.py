@@ -126,7 +126,7 @@ def test_start_has_nothing_to_do_where_it_runs(desk: Desk) -> None:
 
 def test_a_start_that_fails_says_why(desk: Desk) -> None:
     done = desk.ctl("start", "--spd", str(desk.base / "nothing"))
-    assert (done.returncode, done.stdout) == (1, f"ipsecd: {desk.base}/nothing: No such file or directory\n")
+    assert (done.returncode, done.stdout) == (6, f"ipsecd: {desk.base}/nothing: No such file or directory\n")
 
 
 def test_stop_says_each_step_and_leaves_nothing(desk: Desk) -> None:

@@ -68,7 +68,8 @@ class Stage:
             check=False,
             env={
                 **os.environ,
-                "PYTHONPATH": path, "STAND_IN_SILENCE_S": str(silence_s),
+                "PYTHONPATH": path,
+                "STAND_IN_SILENCE_S": str(silence_s),
                 **({"STAND_IN_BROKEN": broken.value} if broken else {}),
             },
         )

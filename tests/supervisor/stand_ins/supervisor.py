@@ -22,7 +22,14 @@ if "STAND_IN_BROKEN" in os.environ:
     MODULES[Role(os.environ["STAND_IN_BROKEN"])] = "stand_ins.broken"
 TABLE = tuple(dataclasses.replace(row, module=MODULES[row.role]) for row in ROLE_TABLE)
 
-watchdog.INTERVAL_S = instance.INTERVAL_S = 0.2
-watchdog.SILENCE_S = float(os.environ.get("STAND_IN_SILENCE_S", "10"))
-ipsecd.run = lambda settings, starter: daemon.run(settings, starter, TABLE)
-sys.exit(ipsecd.main())
+
+def main() -> int:
+    """The command."""
+    watchdog.INTERVAL_S = instance.INTERVAL_S = 0.2
+    watchdog.SILENCE_S = float(os.environ.get("STAND_IN_SILENCE_S", "10"))
+    ipsecd.run = lambda settings, starter: daemon.run(settings, starter, TABLE)
+    return ipsecd.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
