@@ -9,12 +9,14 @@ from ipsecctl.arguments import COMMANDS, DEFAULT_INSTANCE, parse
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_every_command_has_two_spellings_and_an_example_in_its_help(
+def test_o2_every_command_has_two_spellings_and_an_example_in_its_help(
     command: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, example = command.name, command.example  # type: ignore[attr-defined]
     assert parse([name]).command == name
     assert parse([f"--{name}"]).command == name
+    for alias in command.aliases:  # type: ignore[attr-defined]
+        assert parse([alias]).command == parse([f"--{alias}"]).command == name
     with pytest.raises(SystemExit) as end:
         parse([name, "--help"])
     assert end.value.code == 0
@@ -28,7 +30,7 @@ def test_the_instance_may_stand_on_either_side_of_the_command() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["frobnicate"], [], ["start", "--json"], ["status", "extra"]])
-def test_anything_else_is_a_usage_on_stderr_and_exit_code_2(
+def test_o2_anything_else_is_a_usage_on_stderr_and_exit_code_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
@@ -40,7 +42,7 @@ def test_anything_else_is_a_usage_on_stderr_and_exit_code_2(
 
 
 @pytest.mark.parametrize("name", [command.name for command in COMMANDS if command.needs_root])
-def test_without_root_permission_is_denied(
+def test_o2_without_root_permission_is_denied(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
