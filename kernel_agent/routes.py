@@ -7,6 +7,11 @@ Policy routing keeps the SPD's first match: our rules stand in SPD order between
            from LOCAL to REMOTE goto 4599       BYPASS, where a later PROTECT would take the packet
     4599   nop
 
+Each REMOTE has two routes in table 4500: into the TUN, and behind it "unreachable", for when the TUN is gone: what was
+led here finds the TUN or no way at all. For IPv6 that is all there is (see `xfrm.policies`), so what this host itself
+sends to REMOTE comes here whatever its source, if the host has an address in LOCAL: what does not belong into the
+tunnel is dropped by the data path then, instead of taking the ordinary route.
+
 Neighbours that do the same share a preference, as their order does not matter. Only objects with ROUTE_PROTOCOL are
 ever touched. ICMP types are no criterion here; the policies decide those.
 """
@@ -15,7 +20,7 @@ import ipaddress
 import itertools
 import socket
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyroute2.netlink.rtnl.fibmsg import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL, fibmsg
@@ -37,7 +42,9 @@ _NEWLINK, _GETLINK, _GETADDR = 16, 18, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
 _RT_TABLE_UNSPEC = 0
-_RTN_UNICAST = 1
+_RTN_UNICAST, _RTN_UNREACHABLE = 1, 7
+_LAST_METRIC = 0xFFFF_FFFF
+_LOOPBACK = "lo"
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 _FAMILIES = (int(socket.AF_INET), int(socket.AF_INET6))
 
@@ -67,6 +74,8 @@ class RoutingRule:
     destination_port: PortRange = ANY_PORT
     mark: int = 0
     """A single bit that is value and mask at once; 0 for any."""
+    own: bool = False
+    """Only what this host itself sends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +84,7 @@ class Route:
 
     destination: Prefix
     ifindex: int
+    """0 for the route that leads nowhere."""
     source: IpAddress | None
 
 
@@ -141,14 +151,16 @@ def _pairs(rule: KernelRule, family: int, action: int) -> Iterator[RoutingRule]:
 
 
 def _unbound(step: RoutingRule, addresses: list[IpAddress]) -> Iterator[RoutingRule]:
-    """For IPv4 sockets that have no source address yet, where we have one to give them."""
-    if step.family != socket.AF_INET or step.source is None or _address_in(step.source, addresses) is None:
+    """For sockets that have no source address yet, where we have one to give them. IPv6 rules can't ask for that."""
+    if step.source is None or _address_in(step.source, addresses) is None:
         return
+    is_v4 = step.family == socket.AF_INET
     yield RoutingRule(
         family=step.family,
         preference=0,
         action=step.action,
-        source=Prefix(address=ipaddress.IPv4Address(0), length=32),
+        source=Prefix(address=ipaddress.IPv4Address(0), length=32) if is_v4 else None,
+        own=not is_v4,
         destination=step.destination,
         protocol=step.protocol,
         destination_port=step.destination_port,
@@ -165,16 +177,7 @@ def _numbered(steps: Iterator[RoutingRule]) -> Iterator[RoutingRule]:
                 "put the bypass rules first"
             )
         for step in group:
-            yield RoutingRule(
-                family=step.family,
-                preference=preference,
-                action=step.action,
-                source=step.source,
-                destination=step.destination,
-                protocol=step.protocol,
-                source_port=step.source_port,
-                destination_port=step.destination_port,
-            )
+            yield replace(step, preference=preference)
 
 
 def _routes(rules: list[KernelRule], addresses: list[IpAddress], tun_ifindex: int) -> Iterator[Route]:
@@ -188,6 +191,7 @@ def _routes(rules: list[KernelRule], addresses: list[IpAddress], tun_ifindex: in
                 sources[remote] = sources.get(remote) or _address_in(local, addresses)
     for remote, source in sources.items():
         yield Route(destination=remote, ifindex=tun_ifindex, source=source)
+        yield Route(destination=remote, ifindex=0, source=None)
 
 
 def _address_in(prefix: Prefix, addresses: list[IpAddress]) -> IpAddress | None:
@@ -328,6 +332,8 @@ def _rule_body(rule: RoutingRule) -> bytes:
     if rule.destination is not None:
         message["dst_len"] = rule.destination.length
         attributes.append(("FRA_DST", str(rule.destination.address)))
+    if rule.own:
+        attributes.append(("FRA_IIFNAME", _LOOPBACK))
     if rule.mark:
         attributes += [("FRA_FWMARK", rule.mark), ("FRA_FWMASK", rule.mark)]
     if rule.protocol:
@@ -350,6 +356,7 @@ def _rule_from(message: Any) -> RoutingRule:
         source_port=_ports(message.get_attr("FRA_SPORT_RANGE")),
         destination_port=_ports(message.get_attr("FRA_DPORT_RANGE")),
         mark=message.get_attr("FRA_FWMARK") or 0,
+        own=message.get_attr("FRA_IIFNAME") == _LOOPBACK,
     )
 
 
@@ -358,9 +365,11 @@ def _route_body(route: Route) -> bytes:
     is_v4 = route.destination.address.version == 4
     message["family"] = _family_of(route.destination)
     message["dst_len"] = route.destination.length
-    message["table"], message["proto"], message["type"] = _RT_TABLE_UNSPEC, ROUTE_PROTOCOL, _RTN_UNICAST
-    message["scope"] = _SCOPE_LINK if is_v4 else _SCOPE_UNIVERSE
-    attributes: list[tuple[str, object]] = [("RTA_OIF", route.ifindex), ("RTA_TABLE", ROUTE_TABLE)]
+    message["table"], message["proto"] = _RT_TABLE_UNSPEC, ROUTE_PROTOCOL
+    message["type"] = _RTN_UNICAST if route.ifindex else _RTN_UNREACHABLE
+    message["scope"] = _SCOPE_LINK if is_v4 and route.ifindex else _SCOPE_UNIVERSE
+    attributes: list[tuple[str, object]] = [("RTA_TABLE", ROUTE_TABLE)]
+    attributes.append(("RTA_OIF", route.ifindex) if route.ifindex else ("RTA_PRIORITY", _LAST_METRIC))
     if route.destination.length:
         attributes.append(("RTA_DST", str(route.destination.address)))
     if route.source is not None:
@@ -375,7 +384,8 @@ def _route_from(message: Any) -> Route:
     source = message.get_attr("RTA_PREFSRC")
     return Route(
         destination=Prefix(address=ipaddress.ip_address(text), length=message["dst_len"]),
-        ifindex=message.get_attr("RTA_OIF") or 0,
+        # An unreachable IPv6 route stands on the loopback device.
+        ifindex=0 if message["type"] == _RTN_UNREACHABLE else message.get_attr("RTA_OIF") or 0,
         source=None if source is None else ipaddress.ip_address(source),
     )
 

@@ -7,11 +7,22 @@ from dataclasses import dataclass
 
 from ipc.algorithms import EspProposal, IkeProposal
 from ipc.messages import KernelRule, NegotiationRule, Peer
-from ipc.types import Action, DataPathKind, IpAddress, IpForward, PortRange, Prefix, TrafficSelector, Unmatched
+from ipc.types import (
+    ANY_PORT,
+    Action,
+    DataPathKind,
+    IpAddress,
+    IpForward,
+    Mode,
+    PortRange,
+    Prefix,
+    TrafficSelector,
+    Unmatched,
+)
 from policy_loader.model import Draft, PeerEntry, RuleEntry
 from policy_loader.proposals import esp_words, ike_words
 from policy_loader.rule_ids import RuleIds
-from policy_loader.selectors import Selected, Sides
+from policy_loader.selectors import ANY, Selected, Sides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +35,10 @@ class Policy:
     interfaces: tuple[str, ...]
     unmatched: Unmatched
     ip_forward: IpForward
+    rules: int
+    """How many the file has."""
     kernel_rules: tuple[KernelRule, ...]
+    """Those of the file, and last the one for what no other matches, if that is discarded."""
     negotiation_rules: tuple[NegotiationRule, ...]
     peers: tuple[Peer, ...]
 
@@ -48,13 +62,15 @@ def compile_policy(draft: Draft, selected: Sequence[Selected], sha256: bytes, ru
         raise ValueError("a draft without [setup] can't be compiled")
     compiler = _Compiler(draft)
     kernel_rules = compiler.kernel_rules(selected, rule_ids)
+    last = (_discard_unmatched(len(kernel_rules), rule_ids),) if draft.setup.unmatched is Unmatched.DISCARD else ()
     return Policy(
         sha256=sha256,
         data_path=draft.setup.data_path,
         interfaces=tuple(draft.setup.interfaces),
         unmatched=draft.setup.unmatched,
         ip_forward=draft.setup.ip_forward,
-        kernel_rules=kernel_rules,
+        rules=len(kernel_rules),
+        kernel_rules=(*kernel_rules, *last),
         negotiation_rules=compiler.negotiation_rules(selected, kernel_rules),
         peers=compiler.peers,
     )
@@ -141,6 +157,26 @@ class _Compiler:
             rekey_s=entry.rekey,
             life_s=entry.life_s(),
         )
+
+
+def _discard_unmatched(position: int, rule_ids: RuleIds) -> KernelRule:
+    """The rule behind all others: RFC 4301 section 4.4.1 wants what no rule matches to be discarded."""
+    (rule_id,) = rule_ids.assign([hashlib.sha256(b"unmatched").digest()])
+    return KernelRule(
+        rule_id=rule_id,
+        name="(unmatched)",
+        position=position,
+        action=Action.DISCARD,
+        protocol=0,
+        local=ANY,
+        remote=ANY,
+        local_port=ANY_PORT,
+        remote_port=ANY_PORT,
+        mode=Mode.TUNNEL,
+        local_address=None,
+        peer_address=None,
+        esp_proposals=(),
+    )
 
 
 def fingerprint(entry: RuleEntry, sides: Sides, peer: bytes, esp: str) -> bytes:

@@ -145,7 +145,7 @@ class Loader:
             m.PolicyParsed(
                 generation=parsing.generation,
                 sha256=policy.sha256,
-                rules=len(policy.kernel_rules),
+                rules=policy.rules,
                 data_path=policy.data_path,
                 interfaces=policy.interfaces,
                 ip_forward=policy.ip_forward,

@@ -146,16 +146,25 @@ def _plain(rule: KernelRule, flow: Flow) -> Iterator[Policy]:
 
 
 def _around_tun(rule: KernelRule, flow: Flow, tun_ifindex: int) -> Iterator[Policy]:
+    """Allowed through the TUN, blocked elsewhere.
+
+    But for IPv6 going out: when the kernel looks for the policy of what this host itself sends, it does not know the
+    interface yet (for IPv4 it does), so a policy that names one never matches. There `routes.py` alone sees to it that
+    the packet finds the TUN or no way at all.
+    """
     for direction in (Direction.OUT, Direction.IN, Direction.FORWARD):
         outward = direction is Direction.OUT
+        by_routing = outward and flow.local.address.version == 6
         yield Policy(
             direction=direction,
-            selector=selector_of(flow, direction, tun_ifindex if outward else 0),
+            selector=selector_of(flow, direction, tun_ifindex if outward and not by_routing else 0),
             mark=structs.NO_MARK if outward else INNER,
             priority=_priority(rule, _ALLOW),
             action=PolicyAction.ALLOW,
             template=b"",
         )
+        if by_routing:
+            continue
         yield Policy(
             direction=direction,
             selector=selector_of(flow, direction),

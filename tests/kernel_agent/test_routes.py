@@ -66,7 +66,17 @@ def test_a_socket_without_source_gets_one_where_there_is_one() -> None:
     assert (bound.source, unbound.source) == (prefix("10.1.0.0/24"), prefix("0.0.0.0/32"))
     assert plan([rule(1)], [INSIDE], TUN).routes == (
         Route(destination=prefix("10.2.0.0/24"), ifindex=TUN, source=INSIDE),
+        Route(destination=prefix("10.2.0.0/24"), ifindex=0, source=None),
     )
+
+
+def test_what_this_host_sends_by_ipv6_without_a_source_comes_to_the_tun_too() -> None:
+    inside = ipaddress.ip_address("fd01::1")
+    one = rule(1, local=("fd01::/64",), remote=("fd02::/64",))
+    bound, own = middle(plan([one], [inside], TUN).rules)
+    assert (bound.source, bound.own, own.source, own.own) == (prefix("fd01::/64"), False, None, True)
+    assert bound.destination == own.destination == prefix("fd02::/64")
+    assert len(middle(plan([one], [], TUN).rules)) == 1
 
 
 def test_too_many_turns_are_refused_in_words() -> None:

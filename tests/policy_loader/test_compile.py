@@ -73,6 +73,16 @@ def test_a_rule_that_does_not_protect_is_the_kernels_alone() -> None:
     )
 
 
+def test_what_no_rule_matches_is_discarded_by_a_last_rule() -> None:
+    text = HEAD.replace("bypass", "discard") + 'action = "bypass"'
+    policy = policy_file.read("x", text.encode(), 0o600, 0).compile({}, RuleIds()).policy
+    first, last = policy.kernel_rules
+    assert (last.action, last.position, last.protocol) == (Action.DISCARD, 1, 0)
+    assert [str(one) for one in (*last.local, *last.remote)] == ["0.0.0.0/0", "::/0"] * 2
+    assert first.rule_id != last.rule_id
+    assert (policy.rules, len(compiled('action = "bypass"').kernel_rules)) == (1, 1)
+
+
 def test_any_means_only_the_families_that_the_other_side_has() -> None:
     (kernel,) = compiled('action = "bypass"\nremote = ["2001:db8::/32"]').kernel_rules
     assert [str(one) for one in kernel.local] == ["::/0"]

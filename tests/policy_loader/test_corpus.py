@@ -6,7 +6,7 @@ import pytest
 
 from ipc import codec
 from ipc.messages import AddNegotiationRule, AddPeer, AddPolicy
-from ipc.types import Secret
+from ipc.types import Action, Secret
 from policy_loader import policy_file
 from policy_loader.errors import PolicyError
 from policy_loader.policy_file import FetchedFile, LoadedPolicy
@@ -65,5 +65,6 @@ def test_what_a_good_file_compiles_to_fits_into_messages(path: Path) -> None:
 
 def test_windows_line_ends_change_nothing_but_the_hash() -> None:
     policy = load(CORPUS / "good" / "windows-line-ends.spd").policy
-    (rule,) = policy.kernel_rules
+    rule, unmatched = policy.kernel_rules
     assert (rule.name, str(rule.local[0])) == ("lan", "10.1.0.0/16")
+    assert unmatched.action is Action.DISCARD

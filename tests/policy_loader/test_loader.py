@@ -26,7 +26,7 @@ FILE_PSK = b"a key that came from a file"
 POLICY = f"""
 [setup]
 interfaces = ["eth0"]
-unmatched = "discard"
+unmatched = "bypass"
 [peers.branch]
 address = "198.51.100.7"
 local_id = "hq.example.net"

@@ -135,7 +135,7 @@ def test_the_role_parses_and_enforces_without_any_privilege(instance: Instance) 
     instance.wait_for(lambda message: isinstance(message, m.PolicyParsed) and message.rules == 1)
 
     instance.supervisor.send(m.EnforcePolicy(generation=2))
-    instance.wait_for(lambda message: message == m.CommitPolicy(generation=2, rules=1))
+    instance.wait_for(lambda message: message == m.CommitPolicy(generation=2, rules=2))
     instance.agent.send(m.PolicyInstalled(generation=2))
     instance.wait_for(lambda message: message == m.PolicyEnforced(generation=2))
 

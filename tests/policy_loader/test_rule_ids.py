@@ -13,7 +13,7 @@ from policy_loader.rule_ids import LAST_RULE_ID, RuleIds
 SETUP = """
 [setup]
 interfaces = ["eth0"]
-unmatched = "discard"
+unmatched = "bypass"
 [proposals.strong]
 esp = ["aes256gcm16-esn"]
 [proposals.same]

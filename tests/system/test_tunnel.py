@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from ipc.roles import Role
 from tests.lab.capture import Kind
 from tests.lab.namespaces import End, Namespace, join
 from tests.lab.ping import PingResult, ping
@@ -85,6 +86,18 @@ def test_transport_mode_protects_the_gateways_themselves() -> None:
 def test_ipv6_inside_and_outside() -> None:
     with two_instances(IPV6) as two:
         assert answered(two.wire.left, RIGHT6, LEFT6).lost == 0
+        esp_only(two)
+
+
+@pytest.mark.parametrize(("pair", "remote", "source"), [(IPV6, RIGHT6, LEFT6), (IPV4, RIGHT, LEFT)])
+def test_with_the_device_gone_nothing_leaves_in_clear(pair: Pair, remote: str, source: str) -> None:
+    with two_instances(pair) as two:
+        assert answered(two.wire.left, remote, source).lost == 0
+        two.left.kill(Role.SUPERVISOR)
+        wait_until("the device is gone with its holder", lambda: "ipsec0" not in two.wire.left.ip("link"))
+        for bound in (["-I", source], []):
+            told = two.wire.left.run("ping", "-c", "3", "-i", "0.1", "-W", "0.5", *bound, remote, check=False)
+            assert "No route to host" in told or " 0 received" in told
         esp_only(two)
 
 
