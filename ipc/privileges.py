@@ -13,7 +13,6 @@ import struct
 from dataclasses import dataclass
 
 CAP_NET_ADMIN = 12
-CAP_NAMES = {CAP_NET_ADMIN: "net_admin"}
 
 _PR_SET_PDEATHSIG = 1
 _PR_GET_DUMPABLE = 3

@@ -1,6 +1,7 @@
 """The command line: one place for what each command takes, so that only the command that is run has to be imported."""
 
 import argparse
+import functools
 from dataclasses import dataclass
 
 DEFAULT_INSTANCE = "/run/ipsecd"
@@ -70,23 +71,31 @@ COMMANDS = (
 )
 
 
+# A fixed width: to ask the terminal for its own, argparse loads more than all else that a status needs.
+_FORMATTER = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command and its options; SystemExit with 2 and the usage on stderr if there is no such command."""
     parser = argparse.ArgumentParser(
         prog="ipsecctl",
         description="Control the IP security (IPsec) daemon.",
         epilog="examples:\n" + "\n".join(f"  {command.example:<38} {command.help}" for command in COMMANDS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_FORMATTER,
     )
     _add_instance(parser, DEFAULT_INSTANCE)
-    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
-    for command in COMMANDS:
+    # Named, or else argparse loads much to find out how it is called.
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True, prog="ipsecctl")
+    # Only what is asked for, if it can be told: a parser for each takes longer than a status does.
+    named = [command for command in COMMANDS if any(_names(command, argument) for argument in arguments)]
+    for command in named or COMMANDS:
         verb = verbs.add_parser(
             command.name,
             aliases=command.aliases,
             help=command.help,
             description=command.help,
             epilog=f"example: {command.example}",
+            formatter_class=_FORMATTER,
         )
         # The option may stand on either side of the command; here it must not overwrite what stood before it.
         _add_instance(verb, argparse.SUPPRESS)
@@ -110,5 +119,8 @@ def _add_instance(parser: argparse.ArgumentParser, default: str) -> None:
 
 def _plain(argument: str) -> str:
     """`--start` is another spelling of `start`."""
-    name = argument.removeprefix("--")
-    return name if any(name in (command.name, *command.aliases) for command in COMMANDS) else argument
+    return argument.removeprefix("--") if any(_names(command, argument) for command in COMMANDS) else argument
+
+
+def _names(command: Command, argument: str) -> bool:
+    return argument.removeprefix("--") in (command.name, *command.aliases)

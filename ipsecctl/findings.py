@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from ipsecctl import ports, processes
-from ipsecctl.output import duration
+from ipsecctl import ports
 from ipsecctl.processes import Process
 
 Finding = Any
@@ -19,8 +18,12 @@ Finding = Any
 def of_answering(report: Any, found: Sequence[Process]) -> Iterator[Finding]:
     """Processes beside those of a supervisor that answers, and ports that others have."""
     known = {(role.pid, role.start_time) for role in report.roles} | {(report.pid, report.start_time)}
-    for process in found:
-        if (process.pid, process.start_time) not in known:
+    strangers = [process for process in found if (process.pid, process.start_time) not in known]
+    if strangers:
+        # Here, not above: an instance that is well is reported without it.
+        from ipsecctl.offenders import offender
+
+        for process in strangers:
             yield from offender("illicit-process", process, f"is no process of the supervisor, pid {report.pid}")
     yield from ports_taken(report.pid)
 
@@ -28,30 +31,6 @@ def of_answering(report: Any, found: Sequence[Process]) -> Iterator[Finding]:
 def finding(code: str, sentence: str, process: Any = None) -> Finding:
     """One finding."""
     return SimpleNamespace(code=code, sentence=sentence, process=process)
-
-
-def seen(process: Process) -> Any:
-    """A process with the fields of `ipc.status.SeenProcess`; None if it has ended."""
-    more = processes.details(process)
-    if more is None:
-        return None
-    return SimpleNamespace(
-        role=process.role.value,
-        pid=process.pid,
-        start_time=process.start_time,
-        uid=more.uid,
-        age_s=round(more.age_s, 1),
-        state=more.state,
-        command=more.command,
-    )
-
-
-def offender(code: str, process: Process, what: str) -> Iterator[Finding]:
-    """An illicit or orphaned process, with all that tells who it is; nothing if it ends or is only starting."""
-    more = processes.details(process)
-    if more is not None and not processes.is_starting(process, more):
-        sentence = f"{process} {what}: {more.user}, {duration(more.age_s)} old: {more.command}"
-        yield finding(code, sentence, seen(process))
 
 
 def ports_taken(supervisor: int) -> Iterator[Finding]:

@@ -1,9 +1,13 @@
 """Which objects of ours are in the kernel, counted by a program of the kernel agent's package that changes nothing."""
 
+import os
 import subprocess
+import sys
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
-from ipsecctl.modules import environment, module_command
+import ipc
 
 COUNTER = "kernel_agent.tagged"
 COUNT_WITHIN_S = 0.8
@@ -17,21 +21,30 @@ class Counted:
     error: str
 
 
-def count() -> Counted:
-    """The objects in this network namespace, a line for each kind that is there."""
-    try:
-        done = subprocess.run(
-            module_command(COUNTER),
+class Counter:
+    """The program at work, beside whatever else is looked at meanwhile."""
+
+    def __init__(self) -> None:
+        self._deadline = time.monotonic() + COUNT_WITHIN_S
+        # -S: it needs our packages and the standard library only, and the rest takes its time to be found.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-S", "-m", COUNTER],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             cwd="/",
-            env=environment(),
-            timeout=COUNT_WITHIN_S,
-            check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(ipc.__path__[0]).parent)},
         )
-    except subprocess.TimeoutExpired:
-        return Counted(lines=(), error=f"not within {COUNT_WITHIN_S:g} s")
-    if done.returncode:
-        return Counted(lines=(), error=done.stderr.strip()[-200:] or f"exit code {done.returncode}")
-    return Counted(lines=tuple(done.stdout.split("\n")[:-1]), error="")
+
+    def result(self) -> Counted:
+        """The objects in this network namespace, a line for each kind that is there."""
+        try:
+            out, err = self._process.communicate(timeout=max(0.0, self._deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            return Counted(lines=(), error=f"not within {COUNT_WITHIN_S:g} s")
+        if self._process.returncode:
+            return Counted(lines=(), error=err.strip()[-200:] or f"exit code {self._process.returncode}")
+        return Counted(lines=tuple(out.splitlines()), error="")

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 
 RED, GREEN, BOLD = "31", "32", "1"
+CAPABILITY_NAMES = {12: "net_admin"}
+"""By number (linux/capability.h), those that a role of ours may have."""
 
 
 def coloured(text: str, colour: str) -> str:
@@ -46,7 +48,5 @@ def size(count: int) -> str:
 
 def capabilities(mask: int) -> str:
     """The capabilities of a bit mask by name, or none."""
-    from ipc.privileges import CAP_NAMES
-
-    names = [CAP_NAMES.get(bit, f"cap_{bit}") for bit in range(mask.bit_length()) if mask >> bit & 1]
+    names = [CAPABILITY_NAMES.get(bit, f"cap_{bit}") for bit in range(mask.bit_length()) if mask >> bit & 1]
     return ",".join(names) or "none"

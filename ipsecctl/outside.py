@@ -6,25 +6,28 @@ from typing import Any
 
 from ipc.roles import Role
 from ipc.status import Status
-from ipsecctl import findings, kernel_objects, processes, saved_state
-from ipsecctl.findings import Finding, finding, offender, ports_taken
+from ipsecctl import kernel_objects, processes, saved_state
+from ipsecctl.findings import Finding, finding, ports_taken
 from ipsecctl.lock_file import LockState
+from ipsecctl.offenders import offender, seen
 from ipsecctl.processes import Process
 from ipsecctl.report import Report, parse
 from ipsecctl.saved_state import SavedState
 
 
-def observe(instance: str, lock: LockState, timeout_s: float) -> Report:
+def observe(instance: str, lock: LockState, counter: kernel_objects.Counter, timeout_s: float) -> Report:
     """The status, of which only the outside is known; `timeout_s` is how long the supervisor was waited for."""
     saved = saved_state.read(instance)
     phase = "unknown" if lock.held else "stopped"
     pid = lock.pid if lock.held else 0
     report = parse(Status(running=lock.held, phase=phase, mode="none", instance=instance, pid=pid).to_json())
-    holder = holder_of(instance, lock, saved)
+    holder = holder_of(instance, lock)
     namespace = processes.namespace_of(holder) if holder else saved.network_namespace
     found = processes.find(instance, namespace)
-    report.processes = [seen for one in found if (seen := findings.seen(one)) is not None]
-    objects = _kernel_objects(namespace)
+    report.processes = [shown for one in found if (shown := seen(one)) is not None]
+    objects = counter.result()
+    if namespace not in (0, processes.namespace_of("self")):
+        objects = kernel_objects.Counted(lines=(), error="they are in another network namespace")
     report.kernel_objects = [_kind(line) for line in objects.lines]
     if lock.held:
         report.findings += of_silent(lock, holder, saved, found, timeout_s)
@@ -33,14 +36,13 @@ def observe(instance: str, lock: LockState, timeout_s: float) -> Report:
     return report
 
 
-def holder_of(instance: str, lock: LockState, saved: SavedState) -> int:
+def holder_of(instance: str, lock: LockState) -> int:
     """The supervisor that holds the lock; 0 if nobody does, or if the pid in it was given to another process later."""
     if not lock.held:
         return 0
     named = processes.identify(lock.pid, instance)
-    if named is not None and named.role is Role.SUPERVISOR:
-        return lock.pid
-    return lock.pid if lock.pid == saved.pid and saved.start_time == processes.start_time_of(lock.pid) else 0
+    is_supervisor = named is not None and named.role is Role.SUPERVISOR
+    return lock.pid if is_supervisor or lock.names_a_process else 0
 
 
 def of_silent(
@@ -78,12 +80,6 @@ def of_stopped(
     if objects.error:
         yield finding("kernel-unknown", f"the kernel's objects could not be counted: {objects.error}")
     yield from ports_taken(0)
-
-
-def _kernel_objects(namespace: int) -> kernel_objects.Counted:
-    if namespace not in (0, processes.namespace_of("self")):
-        return kernel_objects.Counted(lines=(), error="they are in another network namespace")
-    return kernel_objects.count()
 
 
 def _kind(line: str) -> Any:

@@ -5,17 +5,15 @@ signal goes through a descriptor of the process (pidfd) after another look at wh
 """
 
 import os
-import pwd
 import select
 import signal
 import time
 from dataclasses import dataclass
 
-from ipc.roles import MODULES, STARTING_NAME, SUPERVISOR_NAME, Role
+from ipc.roles import MODULES, Role
 from ipsecctl.arguments import DEFAULT_INSTANCE
 
 _ROLE_OF_MODULE = {module: role for role, module in MODULES.items()}
-LONGEST_START_S = 15.0
 _INTERPRETER_FLAGS = ("-P", "-I", "-E", "-s", "-B", "-u")
 
 
@@ -37,27 +35,6 @@ class Process:
         return f"{self.role.value} (pid {self.pid})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Details:
-    """More about a process, for people."""
-
-    uid: int
-    age_s: float
-    state: str
-    """running, sleeping, stopped ..."""
-    command: str
-    name: str
-    """What it calls itself (/proc/PID/comm)."""
-
-    @property
-    def user(self) -> str:
-        """The uid, and its name if it has one."""
-        try:
-            return f"uid {self.uid} ({pwd.getpwuid(self.uid).pw_name})"
-        except KeyError:
-            return f"uid {self.uid}"
-
-
 def find(instance: str, network_namespace: int = 0) -> tuple[Process, ...]:
     """All processes of `instance` in a network namespace (an inode; 0 is ours), in the order of their pids.
 
@@ -77,15 +54,6 @@ def namespace_of(pid: int | str) -> int:
         return 0
 
 
-def start_time_of(pid: int) -> float:
-    """When `pid` started, in seconds since boot; 0 if there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-    except OSError:
-        return 0.0
-
-
 def is_stopped(pid: int) -> bool:
     """Whether `pid` is stopped by a signal."""
     try:
@@ -93,31 +61,6 @@ def is_stopped(pid: int) -> bool:
             return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
     except OSError:
         return False
-
-
-def details(process: Process) -> Details | None:
-    """More about `process`; None if it has ended."""
-    try:
-        with open(f"/proc/{process.pid}/cmdline", "rb") as file:
-            command = " ".join(os.fsdecode(part) for part in file.read().split(b"\0")[:-1])
-        with open(f"/proc/{process.pid}/status", encoding="utf-8", errors="replace") as status:
-            fields = dict(line.rstrip("\n").split(":\t", 1) for line in status if ":\t" in line)
-    except OSError:
-        return None
-    return Details(
-        uid=int(fields["Uid"].split()[1]),
-        age_s=max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - process.start_time),
-        state=fields["State"].partition("(")[2].rstrip(")"),
-        command=command,
-        name=fields["Name"],
-    )
-
-
-def is_starting(process: Process, seen: Details) -> bool:
-    """Whether this is an ipsecd that has no lock yet, or waits for one that starts: neither is part of an instance."""
-    if process.role is not Role.SUPERVISOR or seen.name == SUPERVISOR_NAME:
-        return False
-    return seen.name == STARTING_NAME or seen.age_s < LONGEST_START_S
 
 
 def is_ours(pid: int) -> bool:
@@ -152,7 +95,7 @@ def role_in(arguments: list[str], instance: str) -> Role | None:
     program = program_in(arguments)
     if program is None:
         return None
-    role, options = program.role, program.options
+    role, options = program
     named = DEFAULT_INSTANCE if role is Role.SUPERVISOR else ""
     for position, option in enumerate(options):
         if option == "--instance":
@@ -162,24 +105,16 @@ def role_in(arguments: list[str], instance: str) -> Role | None:
     return role if named and os.path.abspath(named) == instance else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """What a command line runs, and with which options."""
-
-    role: Role
-    options: list[str]
-
-
-def program_in(arguments: list[str]) -> Program | None:
-    """The program of ipsecd that a command line runs; None if it is none."""
+def program_in(arguments: list[str]) -> tuple[Role, list[str]] | None:
+    """The role that a command line runs, of whatever instance, and its options; None if it is no ipsecd."""
     rest = arguments[1:]
     while rest and rest[0] in _INTERPRETER_FLAGS:
         rest = rest[1:]
     if rest[:1] == ["-m"] and len(rest) > 1:
         role = _ROLE_OF_MODULE.get(rest[1])
-        return Program(role=role, options=rest[2:]) if role is not None else None
+        return (role, rest[2:]) if role is not None else None
     if rest and os.path.basename(rest[0]) == "ipsecd":
-        return Program(role=Role.SUPERVISOR, options=rest[1:])
+        return Role.SUPERVISOR, rest[1:]
     return None
 
 

@@ -22,9 +22,6 @@ class SavedState:
 
     path: str
     exists: bool
-    pid: int = 0
-    """Of the supervisor; 0 if it is not known, or of another boot."""
-    start_time: float = 0.0
     network_namespace: int = 0
     """An inode; 0 if it is not known, or of another boot."""
     roles: tuple[SavedProcess, ...] = ()
@@ -42,8 +39,6 @@ def read(instance: str) -> SavedState:
         return SavedState(
             path=path,
             exists=True,
-            pid=int(content["pid"]),
-            start_time=float(content["start_time"]),
             network_namespace=int(content.get("network_namespace", 0)),
             roles=tuple(
                 SavedProcess(role=str(one["role"]), pid=int(one["pid"]), start_time=float(one["start_time"]))
