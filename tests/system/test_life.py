@@ -83,7 +83,7 @@ def test_o8_stop_tells_the_peer_and_removes_only_what_is_ours() -> None:
     with two_instances() as two:
         add_foreign_objects(two.wire.left)
         wait_until("the tunnel is up", lambda: ping(two.wire.left, "10.2.0.1", source="10.1.0.1").received == 1)
-        assert len(two.right.tunnels()) == 1
+        two.right.wait_for_tunnel()
         before = NetworkState.of(two.wire.right).things
         stopped_at = time.monotonic()
         assert operate(two.left, "stop").code == 0
