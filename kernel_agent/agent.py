@@ -186,8 +186,11 @@ class Agent:
             self._speech.loader(m.NeedPolicy())
 
     def on_begin_policy(self, message: m.BeginPolicy) -> None:
-        """A new batch takes the place of one that was not committed."""
-        self._batch = PolicyBatch(message)
+        """A new batch takes the place of one that was not committed.
+
+        One that comes before there is a data path is not answered: the agent asks for it when it has one.
+        """
+        self._batch = None if self._data_path is None else PolicyBatch(message)
 
     def on_add_policy(self, message: m.AddPolicy) -> None:
         """Some rules; a refused one ends the batch."""
@@ -201,7 +204,8 @@ class Agent:
     def on_commit_policy(self, message: m.CommitPolicy) -> None:
         """Enforces the batch, or says why not; a batch that was refused has been answered already."""
         batch, self._batch = self._batch, None
-        if batch is None:
+        data_path = self._data_path
+        if batch is None or data_path is None:
             return
         try:
             policy = batch.commit(message)
@@ -209,7 +213,7 @@ class Agent:
                 log.debug("policy %d is enforced already", policy.generation)
                 self._speech.loader(m.PolicyInstalled(generation=policy.generation))
                 return
-            self._install(policy)
+            self._install(policy, data_path)
         except (guard.Refused, DataPathError) as error:
             self._refuse_policy(message.generation, str(error))
             return
@@ -217,17 +221,15 @@ class Agent:
         self._speech.loader(m.PolicyInstalled(generation=policy.generation))
         self._synchronise_waiting()
 
-    def _install(self, policy: SecurityPolicy) -> None:
-        if self._data_path is None:
-            raise DataPathError("the agent has no data path yet")
+    def _install(self, policy: SecurityPolicy, data_path: DataPath) -> None:
         missing = missing_interfaces(policy.interfaces, self._surroundings.interfaces())
         if missing:
             raise DataPathError(missing)
         self._enforced = None
-        self._data_path.install_policy(policy)
+        data_path.install_policy(policy)
         self._policy = self._enforced = policy
         self._rules = {rule.rule_id: rule for rule in policy.rules}
-        self._delete_orphans(self._data_path)
+        self._delete_orphans(data_path)
 
     def _delete_orphans(self, data_path: DataPath) -> None:
         """SAs whose rule is gone or changed: what they carry is not wanted any more, whatever the worker does."""

@@ -126,7 +126,14 @@ def test_a_data_path_that_can_not_work_is_reported(talk: Conversation) -> None:
     talk.data_path_error = "the kernel takes no ESP SA"
     talk.agent.on_use_data_path(USE)
     assert talk.supervisor == [m.DataPathFailed(reason="the kernel takes no ESP SA")]
-    assert talk.commit(rule(1)) == m.PolicyNotInstalled(generation=1, reason="the agent has no data path yet")
+
+
+def test_a_policy_that_comes_before_the_data_path_is_asked_for_again(talk: Conversation) -> None:
+    talk.loader.append(None)
+    assert talk.commit(rule(1)) is None  # not answered, neither way
+    talk.agent.on_use_data_path(USE)
+    assert talk.loader[1:] == [m.NeedPolicy()]
+    assert talk.commit(rule(1)) == m.PolicyInstalled(generation=1)
 
 
 def test_the_same_data_path_again_changes_nothing(running: Conversation) -> None:
