@@ -1,4 +1,4 @@
-"""ipsecd over the kernel's ESP, in a guest whose kernel has it: pytest runs `kernel_esp.py` in there, once for all."""
+"""What needs the kernel's ESP, in a guest whose kernel has it: pytest runs it there, and nothing may be skipped."""
 
 import sys
 from pathlib import Path
@@ -10,18 +10,32 @@ from tests.lab.guest import run_in_guest
 from tests.lab.strongswan import PACKAGES, fetched
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(400)]
-TESTS = Path(__file__).with_name("kernel_esp.py")
+TUNNELS = Path(__file__).with_name("kernel_esp.py")
+SAS = Path(__file__).parents[1] / "kernel_agent" / "xfrm" / "test_sa_on_kernel_esp.py"
 
 
-def test_tunnels_over_kernel_esp() -> None:
+def run_tests(file: Path, timeout_s: float) -> None:
+    """Runs a file of tests in the guest; all of them must pass there."""
     try:
-        fetched("strongswan", PACKAGES)  # the guest has no network to fetch it by
         result = run_in_guest(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS)],
-            timeout_s=360.0,
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
+            timeout_s=timeout_s,
             memory_mib=2048,
         )
     except Unavailable as reason:
         pytest.skip(str(reason))
     assert result.exit_code == 0, result.output[-8000:] + result.errors[-2000:] + result.console[-1000:]
     assert " passed" in result.output
+    assert " skipped" not in result.output
+
+
+def test_sas_in_the_kernel() -> None:
+    run_tests(SAS, 200.0)
+
+
+def test_tunnels_over_kernel_esp() -> None:
+    try:
+        fetched("strongswan", PACKAGES)  # the guest has no network to fetch it by
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    run_tests(TUNNELS, 360.0)
