@@ -10,7 +10,6 @@ from pathlib import Path
 import ipc
 
 COUNTER = "kernel_agent.tagged"
-COUNT_WITHIN_S = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +21,10 @@ class Counted:
 
 
 class Counter:
-    """The program at work, beside whatever else is looked at meanwhile."""
+    """The program at work, beside whatever else is looked at meanwhile; it must be done by the monotonic `deadline`."""
 
-    def __init__(self) -> None:
-        self._deadline = time.monotonic() + COUNT_WITHIN_S
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
         # -S: it needs our packages and the standard library only, and the rest takes its time to be found.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-S", "-m", COUNTER],
@@ -44,7 +43,7 @@ class Counter:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
-            return Counted(lines=(), error=f"not within {COUNT_WITHIN_S:g} s")
+            return Counted(lines=(), error="it took too long")
         if self._process.returncode:
             return Counted(lines=(), error=err.strip()[-200:] or f"exit code {self._process.returncode}")
         return Counted(lines=tuple(out.splitlines()), error="")

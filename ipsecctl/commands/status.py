@@ -8,6 +8,7 @@ status of a healthy instance should not cost more than the interpreter itself.
 import argparse
 import json
 import os
+import time
 
 from ipc import status_socket
 from ipsecctl import exit_codes, findings, lock_file, processes
@@ -15,6 +16,8 @@ from ipsecctl.lock_file import LockState
 from ipsecctl.report import Report, parse, render
 
 ANSWER_WITHIN_S = 1.0
+SEEN_WITHIN_S = 1.8
+"""All that can be seen without an answer, the wait for one included."""
 STATE_NAME = "state.json"
 LSB_RUNNING, LSB_DEAD_WITH_STATE, LSB_DEAD_WITH_LOCK, LSB_STOPPED = 0, 1, 2, 3
 """The status codes of the Linux Standard Base, "Init Script Actions"."""
@@ -41,22 +44,23 @@ def lsb_code(lock: LockState, state_left: bool) -> int:
 
 def observe(instance: str, lock: LockState) -> Report:
     """The whole status, whether or not there is anybody to tell it."""
+    deadline = time.monotonic() + SEEN_WITHIN_S
     if lock.held:
         try:
             report = parse(status_socket.ask(instance, ANSWER_WITHIN_S))
         except status_socket.NoStatus:
-            return _observe_from_outside(instance, lock)
+            return _observe_from_outside(instance, lock, deadline)
         found = processes.find(instance, processes.namespace_of(report.pid))
         report.findings += findings.of_answering(report, found)
         return report
-    return _observe_from_outside(instance, lock)
+    return _observe_from_outside(instance, lock, deadline)
 
 
-def _observe_from_outside(instance: str, lock: LockState) -> Report:
+def _observe_from_outside(instance: str, lock: LockState, deadline: float) -> Report:
     # Here, not above: an instance that answers is reported without it. The counter works while the rest is loaded.
     from ipsecctl.kernel_objects import Counter
 
-    counter = Counter()
+    counter = Counter(deadline)
     from ipsecctl import outside
 
     return outside.observe(instance, lock, counter, ANSWER_WITHIN_S)
