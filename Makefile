@@ -11,6 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO_TEST := tests/system/test_demo.py
 UNIT := not root and not interop and not vm
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -26,10 +27,11 @@ help:
 demo: venv
 	@$(BIN)/python -m examples.demo </dev/null
 
-# The system tests run one after the other: they time what they see.
+# The demo has the machine for itself: it times what it sees. The other system tests run a file to a core.
 test: venv
 	$(BIN)/pytest -q -n auto -m '$(UNIT)' </dev/null
-	$(BIN)/pytest -m 'not ($(UNIT))' </dev/null
+	$(BIN)/pytest -q $(DEMO_TEST) </dev/null
+	$(BIN)/pytest -n auto --dist loadfile -m 'not ($(UNIT))' --ignore=$(DEMO_TEST) --durations=20 </dev/null
 
 check: venv
 	$(BIN)/ruff check .
