@@ -16,6 +16,7 @@ from ipc.types import (
     AuthMethod,
     DataPathKind,
     Direction,
+    EndAction,
     Identity,
     IpAddress,
     IpForward,
@@ -339,6 +340,8 @@ class BeginPolicy:
     generation: int
     interfaces: Annotated[tuple[Name, ...], MaxLength(256)]
     unmatched: Unmatched
+    check_only: bool = False
+    """Look whether the kernel would take it, in a network namespace aside; enforce nothing. The answer is the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,6 +365,10 @@ class KernelRule:
     """Our end of the tunnel; None lets routing choose. Protect rules only, as the rest."""
     peer_address: IpAddress | None
     esp_proposals: Annotated[tuple[EspProposal, ...], MaxLength(32)]
+    interface: Name = ""
+    """Only packets that come in or go out there; empty for any."""
+    manual: bool = False
+    """Its SAs come with the policy, not from IKE."""
 
 
 @message(52)
@@ -412,6 +419,10 @@ class Peer:
     """Ask a silent peer after this long (RFC 7296 section 2.4); 0 never."""
     rekey_s: float
     """Lifetime of the IKE SA before it is rekeyed; 0 never."""
+    reauth_s: float = 0.0
+    """Lifetime of the IKE SA before a new one is made from the start, AUTH included; 0 never."""
+    liveness_action: EndAction = EndAction.TRAP
+    """What follows for its rules when the peer does not answer any more."""
 
 
 @message(60)
@@ -549,6 +560,11 @@ class Sa:
     """After this it is deleted and the agent says Expire(hard=True); 0 never."""
     acquire_id: int
     """That of the Acquire which it answers, or 0."""
+    soft_lifetime_bytes: int = 0
+    """As the lifetimes in seconds, counted by the kernel for this direction; 0 never."""
+    hard_lifetime_bytes: int = 0
+    soft_lifetime_packets: int = 0
+    hard_lifetime_packets: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,6 +81,17 @@ class StartAction(enum.IntEnum):
     RESPOND_ONLY = 2
 
 
+class EndAction(enum.IntEnum):
+    """What follows the end of a Child SA that we did not end ourselves: the peer closed it, or does not answer."""
+
+    TRAP = 0
+    """The next packet negotiates anew."""
+    START = 1
+    """Negotiate anew at once."""
+    CLEAR = 2
+    """Nothing, until an operator says so or the peer comes: packets of the rule are dropped."""
+
+
 class DataPathKind(enum.IntEnum):
     """Who does ESP. AUTO is a wish only: the kernel where it can, user space where it can't."""
 
