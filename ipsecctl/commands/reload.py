@@ -14,7 +14,7 @@ def run(options: argparse.Namespace) -> int:
     """Reloads; 0 if the file is in force now."""
     if not lock_file.look(options.instance).held:
         raise CommandError("IPsec is not running")
-    done = ask(options.instance, m.ReloadCommand(), m.CommandDone, RELOAD_WITHIN_S)
+    done = ask(options.instance, m.ReloadCommand(), RELOAD_WITHIN_S)
     for line in done.lines:
         print(line)
     return done.exit_code

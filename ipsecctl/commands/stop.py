@@ -47,7 +47,7 @@ def _ask(instance: str, record: Record) -> bool:
     """Whether the supervisor said that it has stopped."""
     try:
         status_socket.ask(instance, SIGN_OF_LIFE_WITHIN_S)
-        _say(record, ask(instance, m.StopCommand(), m.CommandDone, STOP_WITHIN_S).lines)
+        _say(record, ask(instance, m.StopCommand(), STOP_WITHIN_S).lines)
     except (NoAnswer, status_socket.NoStatus) as error:
         record.say(f"ipsecctl: no answer from the supervisor: {error}")
         return False

@@ -91,7 +91,7 @@ class Stage:
         return back
 
     def stop(self) -> m.CommandDone:
-        return ask(str(self.directory), m.StopCommand(), m.CommandDone, 15.0)
+        return ask(str(self.directory), m.StopCommand(), 15.0)
 
     def log(self) -> str:
         return (self.directory / "ipsecd.log").read_text()
@@ -331,10 +331,10 @@ def test_children_die_with_a_supervisor_that_is_killed_and_the_next_start_works(
 def test_a_reload_enforces_the_new_file_and_a_refused_one_changes_nothing(stage: Stage) -> None:
     stage.start()
     stage.spd.write_text("one two three")
-    done = ask(str(stage.directory), m.ReloadCommand(), m.CommandDone, 5.0)
+    done = ask(str(stage.directory), m.ReloadCommand(), 5.0)
     assert (done.exit_code, done.lines) == (0, ("policy generation 2 is in force: 3 rules",))
     stage.spd.write_text("refuse")
-    done = ask(str(stage.directory), m.ReloadCommand(), m.CommandDone, 5.0)
+    done = ask(str(stage.directory), m.ReloadCommand(), 5.0)
     assert done.exit_code == 1
     assert done.lines[0].endswith("ipsec.spd:1:1: refuse: this word is refused")
     status = stage.status()
