@@ -82,7 +82,7 @@ def test_a_wait_ends_with_its_bound(pipe: tuple[int, int]) -> None:
     loop.add_reader(pipe[0], lambda: None)
     start = time.monotonic()
     loop.run_once(0.05)
-    assert 0.04 < time.monotonic() - start < 2.0
+    assert 0.04 < time.monotonic() - start < 20.0
 
 
 def test_a_wait_ends_with_the_next_timer(pipe: tuple[int, int]) -> None:
@@ -92,7 +92,7 @@ def test_a_wait_ends_with_the_next_timer(pipe: tuple[int, int]) -> None:
     loop.call_later(0.05, loop.stop)
     start = time.monotonic()
     loop.run()
-    assert 0.04 < time.monotonic() - start < 5.0
+    assert 0.04 < time.monotonic() - start < 20.0
     assert len(rounds) <= 4  # no spinning in the timer's last millisecond
 
 
@@ -121,7 +121,7 @@ def test_stop_ends_run_without_another_wait(pipe: tuple[int, int]) -> None:
     start = time.monotonic()
     loop.run()
     assert rounds == ["round"]
-    assert time.monotonic() - start < 5.0
+    assert time.monotonic() - start < 20.0
 
 
 def test_a_reader_that_was_removed_is_called_no_more(pipe: tuple[int, int]) -> None:

@@ -52,7 +52,7 @@ def test_a_reader_that_takes_nothing_keeps_nobody_waiting(directory: str) -> Non
         assert accepted is not None
         start = time.monotonic()
         status_socket.say(accepted, "x" * 10_000_000)
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 10
 
 
 def test_the_socket_is_for_root_alone(directory: str) -> None:
@@ -72,7 +72,7 @@ def test_silence_ends_after_its_time(directory: str) -> None:
         start = time.monotonic()
         with pytest.raises(NoStatus):
             status_socket.ask(directory, 0.2)
-        assert 0.15 < time.monotonic() - start < 2
+        assert 0.15 < time.monotonic() - start < 10
 
 
 def test_a_full_queue_is_an_answer_that_does_not_come(directory: str) -> None:

@@ -71,7 +71,7 @@ def listing(host: Namespace, *command: str) -> str:
 def nft(host: Namespace) -> str:
     """The nftables ruleset; empty where nft is not there."""
     done: str = subprocess.run(
-        host.command("nft", "list", "ruleset"), capture_output=True, text=True, check=False, timeout=10
+        host.command("nft", "list", "ruleset"), capture_output=True, text=True, check=False, timeout=60
     ).stdout
     return done
 

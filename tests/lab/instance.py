@@ -19,7 +19,7 @@ from tests.lab.waiting import wait_until
 
 IPSECCTL = Path(sys.executable).parent / "ipsecctl"
 """The operator's tool, as installed beside the interpreter that runs this."""
-_COMMAND_TIMEOUT_S = 30.0
+_COMMAND_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class Instance:
             for one in self.status()["tunnels"]
         ]
 
-    def wait_for_tunnel(self, *, timeout_s: float = 10.0) -> Tunnel:
+    def wait_for_tunnel(self, *, timeout_s: float = 30.0) -> Tunnel:
         """Waits for an IKE SA with a Child SA and returns it."""
 
         def is_up() -> bool:
@@ -142,7 +142,7 @@ class Instance:
         _kill(victim)
         return victim
 
-    def wait_for_successor(self, victim: RunningRole, *, timeout_s: float = 5.0) -> float:
+    def wait_for_successor(self, victim: RunningRole, *, timeout_s: float = 30.0) -> float:
         """Waits for another process of the victim's role that has dropped its privileges; seconds that took."""
         uid = uid_of(victim.role)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-COMMAND_TIMEOUT_S = 20.0
+COMMAND_TIMEOUT_S = 60.0
 _CLONE_NEWNET = 0x40000000
 _NETNS_DIRECTORY = Path("/run/netns")
 _INITIAL_INODE = Path("/proc/self/ns/net").stat().st_ino

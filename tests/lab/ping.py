@@ -1,13 +1,14 @@
-"""Pings with counts and loss, sub-second intervals, in the foreground or while something else goes on."""
+"""Pings with counts and loss, in the foreground or while something else goes on; pinger.py sends them."""
 
-import re
+import json
 import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.lab.namespaces import LabError, Namespace
 
-_SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) received")
-_ROUND_TRIP = re.compile(r"rtt min/avg/max/mdev = [\d.]+/([\d.]+)/([\d.]+)/")
+_PINGER = Path(__file__).with_name("pinger.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +46,9 @@ class RunningPing:
         wait_s: float = 2.0,
         size: int = 56,
     ) -> None:
-        self._longest_s = count * interval_s * 3 + wait_s + 10.0
-        source_option = ["-I", source] if source else []
-        self._process = namespace.start(
-            *("ping", "-n", "-q", "-c", str(count), "-i", f"{interval_s:g}", "-W", f"{wait_s:g}", "-s", str(size)),
-            *source_option,
-            destination,
-        )
+        self._longest_s = count * interval_s * 3 + wait_s + 20.0
+        numbers = (str(count), f"{interval_s:g}", f"{wait_s:g}", str(size))
+        self._process = namespace.start(sys.executable, "-I", str(_PINGER), destination, source or "", *numbers)
 
     def running(self) -> bool:
         """Whether pings are still being sent."""
@@ -64,21 +61,9 @@ class RunningPing:
         except subprocess.TimeoutExpired as error:
             self._process.kill()
             raise LabError(f"ping was not finished after {self._longest_s:g} s") from error
-        return parse_summary(output)
-
-
-def parse_summary(output: str) -> PingResult:
-    """The result in what ping printed; LabError if there is none."""
-    counts = _SUMMARY.search(output)
-    if counts is None:
-        raise LabError(f"ping: {output.strip()}")
-    times = _ROUND_TRIP.search(output)
-    return PingResult(
-        sent=int(counts[1]),
-        received=int(counts[2]),
-        average_s=float(times[1]) / 1000 if times else 0.0,
-        longest_s=float(times[2]) / 1000 if times else 0.0,
-    )
+        if self._process.returncode != 0:
+            raise LabError(f"pinging does not work: {output.strip()[-500:]}")
+        return PingResult(**json.loads(output))
 
 
 def ping(

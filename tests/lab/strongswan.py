@@ -30,7 +30,7 @@ _PLUGINS = (
     "random nonce openssl aes sha1 sha2 hmac kdf gcm curve25519 chapoly pem pkcs1 pkcs8 x509 pubkey constraints "
     "socket-default updown vici"
 )
-_START_TIMEOUT_S = 20.0
+_START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 5.0
 _ANY_LOG_LEVEL = 1
 

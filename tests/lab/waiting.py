@@ -6,7 +6,7 @@ from collections.abc import Callable
 from tests.lab.namespaces import LabError
 
 
-def wait_until(what: str, condition: Callable[[], bool], *, timeout_s: float = 10.0, every_s: float = 0.02) -> float:
+def wait_until(what: str, condition: Callable[[], bool], *, timeout_s: float = 30.0, every_s: float = 0.02) -> float:
     """Waits until `condition` holds; seconds that took. LabError naming `what` if it never does."""
     start = time.monotonic()
     while not condition():

@@ -102,7 +102,7 @@ def test_the_unit_grants_what_ipsecd_needs_and_hears_how_it_fares(instance: Inst
     assert manager.ipsecd is not None
     manager.ipsecd.send_signal(signal.SIGTERM)
     wait_for(manager, "STOPPING=1")
-    assert manager.ipsecd.wait(timeout=20) == 0
+    assert manager.ipsecd.wait(timeout=60) == 0
     assert leftovers(instance, before) == []
 
 
@@ -118,6 +118,6 @@ def test_a_reload_that_is_refused_ends_for_the_manager_too(instance: Instance, m
 def test_a_start_that_fails_is_never_ready(instance: Instance, manager: Manager) -> None:
     manager.start('[setup]\ninterfaces = ["no-such0"]\nunmatched = "bypass"\n')
     assert manager.ipsecd is not None
-    assert manager.ipsecd.wait(timeout=20) != 0
+    assert manager.ipsecd.wait(timeout=60) != 0
     assert not manager.hears("READY=1")
     assert manager.hears("STOPPING=1")

@@ -178,7 +178,7 @@ def test_o15_stop_with_a_full_disk(tmp_path: Path) -> None:
             fill(disk)
             # A role that dies is started again, though the saved information can't be written.
             victim = instance.kill(Role.POLICY_LOADER)
-            instance.wait_for_successor(victim, timeout_s=10.0)
+            instance.wait_for_successor(victim)
             said = operate(instance, "stop")
             assert said.code == 0, said.text
             assert leftovers(instance, at_first) == []

@@ -7,7 +7,8 @@ import pytest
 
 from tests.lab.capture import Capture, Kind, classify
 from tests.lab.namespaces import LabError, Namespace, assert_not_initial_namespace, gateways
-from tests.lab.ping import parse_summary, ping
+from tests.lab.ping import RunningPing, ping
+from tests.lab.waiting import wait_until
 
 ETHERNET_V4 = bytes(12) + b"\x08\x00"
 ETHERNET_V6 = bytes(12) + b"\x86\xdd"
@@ -112,10 +113,17 @@ def test_a_namespace_goes_with_its_processes_even_after_a_failure() -> None:
     assert pids() == []
 
 
-def test_the_summary_of_a_ping_is_read() -> None:
-    result = parse_summary(
-        "5 packets transmitted, 4 received, 20% packet loss, time 40ms\nrtt min/avg/max/mdev = 0.1/0.2/1.5/0.1 ms\n"
-    )
-    assert (result.sent, result.lost, result.longest_s) == (5, 1, 0.0015)
-    with pytest.raises(LabError):
-        parse_summary("ping: connect: Network is unreachable")
+@pytest.mark.root
+def test_pings_are_counted_and_a_late_answer_is_no_loss() -> None:
+    with gateways() as wire:
+        wire.right.run("sysctl", "-q", "-w", "net.ipv4.conf.all.arp_ignore=8")
+        late = RunningPing(wire.left, "10.9.0.2", count=3, interval_s=0.01, wait_s=20.0)
+        wait_until("ARP has been asked in vain", lambda: "INCOMPLETE" in wire.left.ip("neighbour"))
+        wire.right.run("sysctl", "-q", "-w", "net.ipv4.conf.all.arp_ignore=0")
+        result = late.finish()
+        assert result.lost == 0 and result.longest_s > 0.2
+        assert ping(wire.left, "10.9.0.2", count=3, interval_s=0.01, size=1200).lost == 0
+        assert ping(wire.left, "fd09::2", count=3, interval_s=0.01).lost == 0
+        assert ping(wire.left, "10.9.0.9", count=2, interval_s=0.01, wait_s=0.2).received == 0
+        with pytest.raises(LabError, match="assign"):
+            ping(wire.left, "10.9.0.2", source="192.0.2.1")

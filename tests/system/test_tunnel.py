@@ -30,7 +30,7 @@ def answered(namespace: Namespace, destination: str, source: str, count: int = 2
     wait_until(
         f"{destination} answers {source}",
         lambda: ping(namespace, destination, source=source, wait_s=1.0).received == 1,
-        timeout_s=8.0,
+        timeout_s=30.0,
     )
     return ping(namespace, destination, source=source, count=count, interval_s=0.01)
 

@@ -170,7 +170,7 @@ class Side:
         self._channels[0].send(m.Stop(deadline_s=1.0))
         return self.wait(m.Stopped)
 
-    def wait(self, kind: type[T], timeout_s: float = 10.0) -> T:
+    def wait(self, kind: type[T], timeout_s: float = 30.0) -> T:
         """The first message of this kind that nobody has waited for. LabError if none comes."""
         deadline = time.monotonic() + timeout_s
         while True:
