@@ -7,7 +7,7 @@ are started from one installation, so a mixture is an accident and is refused.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, TypeVar, dataclass_transform
 
 from ipc.algorithms import Cipher, EspProposal, IkeProposal, IntegrityId, PrfId
@@ -37,6 +37,11 @@ from ipc.types import (
 VERSION = 1
 MAX_POLICY_BYTES = 64 * 1024 * 1024
 """The longest SPD file."""
+MAX_TEMPLATES_BYTES = 1024 * 1024
+"""The longest file of templates."""
+MAX_CERTIFICATES = 16
+"""CERT payloads that go along with one AUTH."""
+MAX_CERTIFICATE_BYTES = 16384
 RULES_PER_MESSAGE = 256
 """How many rules, peers or SAs one message of a batch carries at most."""
 MAX_SNAPSHOT_BYTES = 1024 * 1024
@@ -126,11 +131,37 @@ class ParsePolicy:
     """Permission bits of the file."""
     uid: int
     """Owner of the file."""
+    templates_path: Path = ""
+    """The file with shared settings beside it; empty if there is none. The rest as for the policy itself."""
+    templates: Annotated[Secret, MaxLength(MAX_TEMPLATES_BYTES)] = field(default_factory=lambda: Secret(b""))
+    templates_mode: int = 0
+    templates_uid: int = 0
+
+
+MAX_NAMED = 1000
+"""How many names of rules or peers a plan has of each kind; the counts are exact."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChanges:
+    """What a policy changes in the one in force: names of rules, the first MAX_NAMED of each kind, and all counted."""
+
+    added: Annotated[tuple[Name, ...], MaxLength(MAX_NAMED)] = ()
+    changed: Annotated[tuple[Name, ...], MaxLength(MAX_NAMED)] = ()
+    """Their SAs go, as those of removed rules."""
+    removed: Annotated[tuple[Name, ...], MaxLength(MAX_NAMED)] = ()
+    peers: Annotated[tuple[Name, ...], MaxLength(MAX_NAMED)] = ()
+    """Peers that are gone or spoken with in another way: their IKE SAs go, with all in them."""
+    added_count: int = 0
+    changed_count: int = 0
+    removed_count: int = 0
+    kept_count: int = 0
+    peers_count: int = 0
 
 
 @message(21)
 class PolicyParsed:
-    """The file is good."""
+    """The file is good, and a kernel that has a policy already would take it."""
 
     generation: int
     sha256: Annotated[bytes, MaxLength(32)]
@@ -139,6 +170,8 @@ class PolicyParsed:
     interfaces: Annotated[tuple[Name, ...], MaxLength(256)]
     ip_forward: IpForward
     warnings: Annotated[tuple[Text, ...], MaxLength(1000)]
+    changes: PolicyChanges = PolicyChanges()
+    """In what is in force; in a loader that has nothing in force, all is added."""
 
 
 @message(22)
@@ -190,6 +223,24 @@ class PolicyNotEnforced:
     reason: Text
 
 
+@message(28)
+class ResolveName:
+    """The loader, which has no way to the network, wants the addresses of a host name that policy `generation` has."""
+
+    request_id: int
+    generation: int
+    name: Annotated[str, MaxLength(253)]
+
+
+@message(29)
+class NameResolved:
+    """Its addresses, most wanted first, or why they can't be had (`error` is then not empty)."""
+
+    request_id: int
+    addresses: Annotated[tuple[IpAddress, ...], MaxLength(16)]
+    error: Text
+
+
 # ------------------------------------------------------------- supervisor <-> kernel_agent (30-39)
 
 
@@ -222,6 +273,13 @@ class DataPathFailed:
     """The agent can't use that data path."""
 
     reason: Text
+
+
+@message(34)
+class LogUnmatched:
+    """Log packets that no rule matches, or don't; also while policies are enforced."""
+
+    on: bool
 
 
 # ------------------------------------------------------------- supervisor <-> ike_worker (40-49)
@@ -403,11 +461,20 @@ class PolicyNotInstalled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateData:
+    """What one CERT or CERTREQ payload holds (RFC 7296 sections 3.6 and 3.7)."""
+
+    encoding: int
+    data: Annotated[bytes, MaxLength(MAX_CERTIFICATE_BYTES)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """Whom IKE is spoken with, and how. No secret."""
 
     name: Name
-    address: IpAddress
+    address: IpAddress | None
+    """None: it may come from anywhere, and can't be called."""
     local_address: IpAddress | None
     local_id: Identity
     remote_id: Identity
@@ -423,6 +490,10 @@ class Peer:
     """Lifetime of the IKE SA before a new one is made from the start, AUTH included; 0 never."""
     liveness_action: EndAction = EndAction.TRAP
     """What follows for its rules when the peer does not answer any more."""
+    remote_auth: AuthMethod | None = None
+    """How the peer authenticates, if not by `auth` as we do. DIGITAL_SIGNATURE stands for any signature."""
+    certificate_requests: Annotated[tuple[CertificateData, ...], MaxLength(4)] = ()
+    """The CERTREQ payloads that it is sent."""
 
 
 @message(60)
@@ -450,6 +521,15 @@ class NegotiationRule:
     """Lifetime of the Child SA before it is rekeyed; 0 never."""
     life_s: float
     """Lifetime after which it is deleted, rekeyed or not; 0 never."""
+    rekey_bytes: int = 0
+    """As rekey_s, counted for each direction: what Sa.soft_lifetime_bytes is to be; 0 never. The others likewise."""
+    life_bytes: int = 0
+    rekey_packets: int = 0
+    life_packets: int = 0
+    close_action: EndAction = EndAction.TRAP
+    """What follows when the peer deletes its Child SA."""
+    idle_s: float = 0.0
+    """A Child SA without traffic for this long is deleted; 0 never."""
 
 
 @message(61)
@@ -484,6 +564,10 @@ class ComputeAuth:
     """Our SK_pi or SK_pr."""
     id_payload: Annotated[bytes, MaxLength(1028)]
     """Body of our ID payload: type, three reserved bytes, data."""
+    hash_algorithms: Annotated[tuple[int, ...], MaxLength(64)] = ()
+    """What the peer's SIGNATURE_HASH_ALGORITHMS lists (RFC 7427 section 4); empty if it sent none."""
+    requested_encodings: Annotated[tuple[int, ...], MaxLength(64)] = ()
+    """The certificate encodings that the peer's CERTREQ payloads ask for."""
 
 
 @message(71)
@@ -493,11 +577,13 @@ class AuthComputed:
     request_id: int
     method: AuthMethod
     data: Annotated[bytes, MaxLength(8192)]
+    certificates: Annotated[tuple[CertificateData, ...], MaxLength(MAX_CERTIFICATES)] = ()
+    """The CERT payloads that go with it, in this order."""
 
 
 @message(72)
 class VerifyAuth:
-    """Is this the peer's AUTH? Fields as in ComputeAuth, from the peer's side. Only yes or no comes back."""
+    """Is this the peer's AUTH? Fields as in ComputeAuth, from the peer's side. Yes, or no and why."""
 
     request_id: int
     peer: Name
@@ -510,6 +596,8 @@ class VerifyAuth:
     id_payload: Annotated[bytes, MaxLength(1028)]
     method: int
     data: Annotated[bytes, MaxLength(8192)]
+    certificates: Annotated[tuple[CertificateData, ...], MaxLength(MAX_CERTIFICATES)] = ()
+    """The peer's CERT payloads as they came."""
 
 
 @message(73)
@@ -518,6 +606,8 @@ class AuthVerified:
 
     request_id: int
     valid: bool
+    reason: Text = ""
+    """Why not, for our operator; never for the peer."""
 
 
 @message(74)
@@ -736,6 +826,32 @@ class StopCommand:
 class ReloadCommand:
     """Read the SPD again."""
 
+    dry_run: bool = False
+    """Enforce nothing: the answer has the plan."""
+    confirm_s: float = 0.0
+    """Go back to the policy before it after so many seconds without a ConfirmCommand; 0 never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutSa:
+    """An IKE SA, or one of its Child SAs, that a reload would delete."""
+
+    peer: Name
+    rule: Name
+    """Empty for the IKE SA itself, whose SPIs are the initiator's and the responder's."""
+    spi_in: Name
+    """In hex, as status has it."""
+    spi_out: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadPlan:
+    """What a reload would do."""
+
+    changes: PolicyChanges
+    cut: Annotated[tuple[CutSa, ...], MaxLength(MAX_NAMED)]
+    cut_count: int
+
 
 @message(104)
 class CommandDone:
@@ -743,3 +859,19 @@ class CommandDone:
 
     exit_code: int
     lines: Annotated[tuple[Text, ...], MaxLength(1000)]
+    plan: ReloadPlan | None = None
+    """Of a dry run."""
+
+
+@message(110)
+class ConfirmCommand:
+    """The policy that waits for it stays."""
+
+
+@message(111)
+class RollbackCommand:
+    """Put a generation that was kept back as the SPD, and reload."""
+
+    generation: int
+    confirm_s: float = 0.0
+    """As in ReloadCommand."""
