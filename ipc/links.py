@@ -37,18 +37,19 @@ SUPERVISOR_AGENT = Link(
     "supervisor-agent",
     Role.SUPERVISOR,
     Role.KERNEL_AGENT,
-    frozenset({*_LIFE_FROM_SUPERVISOR, m.UseDataPath}),
+    frozenset({*_LIFE_FROM_SUPERVISOR, m.UseDataPath, m.LogUnmatched}),
     frozenset({*_LIFE_FROM_ROLE, m.AgentReady, m.DataPathReady, m.DataPathFailed}),
 )
 SUPERVISOR_LOADER = Link(
     "supervisor-loader",
     Role.SUPERVISOR,
     Role.POLICY_LOADER,
-    frozenset({*_LIFE_FROM_SUPERVISOR, m.ParsePolicy, m.CredentialContent, m.EnforcePolicy}),
+    frozenset({*_LIFE_FROM_SUPERVISOR, m.ParsePolicy, m.CredentialContent, m.NameResolved, m.EnforcePolicy}),
     frozenset(
         {
             *_LIFE_FROM_ROLE,
             m.ReadCredential,
+            m.ResolveName,
             m.PolicyParsed,
             m.PolicyRefused,
             m.PolicyEnforced,
@@ -137,7 +138,7 @@ CONTROL = Link(
     Role.SUPERVISOR,
     Role.IPSECCTL,
     frozenset({m.CommandDone}),
-    frozenset({m.StopCommand, m.ReloadCommand}),
+    frozenset({m.StopCommand, m.ReloadCommand, m.ConfirmCommand, m.RollbackCommand}),
 )
 
 LINKS: tuple[Link, ...] = (

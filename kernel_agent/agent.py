@@ -118,12 +118,16 @@ class Agent:
         self._synchronised = False
         self._waiting: list[m.AddSa] = []
         self._started_at = surroundings.now()
+        self._log_unmatched = False
 
     # ------------------------------------------------------------- tables of handlers: the access lists
 
     def supervisor_handlers(self) -> Mapping[type, Handler]:
         """For the link to the supervisor."""
-        return {m.UseDataPath: lambda message, _peer: self.on_use_data_path(message)}
+        return {
+            m.UseDataPath: lambda message, _peer: self.on_use_data_path(message),
+            m.LogUnmatched: lambda message, _peer: self.on_log_unmatched(message),
+        }
 
     def loader_handlers(self) -> Mapping[type, Handler]:
         """For the link to the policy loader."""
@@ -167,6 +171,10 @@ class Agent:
         self.on_loader_connected()
         self._speech.supervisor(m.DataPathReady(kind=message.kind))
         self.on_worker_connected()
+
+    def on_log_unmatched(self, message: m.LogUnmatched) -> None:
+        """Whether packets that no rule matches are logged from now on."""
+        self._log_unmatched = message.on
 
     def _start(self, message: m.UseDataPath) -> DataPath:
         data_path = self._surroundings.make_data_path(message)

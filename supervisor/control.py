@@ -31,6 +31,8 @@ class Control:
         return {
             m.StopCommand: self._on_stop_command,
             m.ReloadCommand: self._on_reload_command,
+            m.ConfirmCommand: self._on_confirm_command,
+            m.RollbackCommand: self._on_rollback_command,
         }
 
     def stopped(self, lines: tuple[str, ...]) -> None:
@@ -45,6 +47,12 @@ class Control:
 
     def _on_reload_command(self, _command: m.ReloadCommand, peer: bytes) -> None:
         self._reload(lambda in_force, lines: self._done(peer, 0 if in_force else 1, lines))
+
+    def _on_confirm_command(self, _command: m.ConfirmCommand, peer: bytes) -> None:
+        self._done(peer, 1, ("nothing waits for confirmation",))
+
+    def _on_rollback_command(self, command: m.RollbackCommand, peer: bytes) -> None:
+        self._done(peer, 1, (f"there is no generation {command.generation}",))
 
     def _done(self, peer: bytes, code: int, lines: tuple[str, ...]) -> None:
         bounded = tuple(line[:MAX_LINE_CHARACTERS] for line in lines[:MAX_LINES])

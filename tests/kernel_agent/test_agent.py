@@ -100,7 +100,7 @@ def test_the_handlers_are_the_access_lists(talk: Conversation) -> None:
     role = Role.KERNEL_AGENT
     assert set(talk.agent.loader_handlers()) == links.LOADER_AGENT.receivable(role)
     assert set(talk.agent.worker_handlers()) == links.WORKER_AGENT.receivable(role)
-    assert set(talk.agent.supervisor_handlers()) == {m.UseDataPath}
+    assert set(talk.agent.supervisor_handlers()) == {m.UseDataPath, m.LogUnmatched}
 
 
 def test_from_the_start_to_the_first_sa(talk: Conversation) -> None:
