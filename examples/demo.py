@@ -4,6 +4,7 @@ Each line says what was done and what was seen. The exit code is not zero if any
 happens in two network namespaces of its own, which are removed at the end, also after Ctrl-C.
 """
 
+import argparse
 import os
 import signal
 import sys
@@ -42,6 +43,8 @@ class Demo:
     capture: Capture
     at_first: tuple[NetworkState, NetworkState]
     """The two namespaces before anything was started in them."""
+    back_within_s: float
+    """How soon a killed worker must have a successor."""
 
 
 def say(what: str, seen: str) -> None:
@@ -70,13 +73,12 @@ def first_ping(demo: Demo) -> None:
     expect(not demo.capture.of_kind(Kind.IKE), "IKE was spoken before there was any traffic")
     began = time.monotonic()
     tries = 1
-    while not ping(demo.wire.left, RIGHT_INNER, source=LEFT_INNER, wait_s=1.0).received:
+    while not (result := ping(demo.wire.left, RIGHT_INNER, source=LEFT_INNER, wait_s=1.0)).received:
         tries += 1
         expect(time.monotonic() - began < FIRST_ANSWER_WITHIN_S, f"no answer in {FIRST_ANSWER_WITHIN_S:g} s")
-    elapsed_ms = (time.monotonic() - began) * 1000
     exchanges = ", ".join(str(frame.ike) for frame in demo.capture.of_kind(Kind.IKE)[:4])
     answered = "it was answered itself" if tries == 1 else f"number {tries} was answered"
-    say("first ping", f"negotiated the tunnel, {answered} after {elapsed_ms:.0f} ms: {exchanges}")
+    say("first ping", f"negotiated the tunnel, {answered} after {result.longest_s * 1000:.0f} ms: {exchanges}")
 
 
 def status(demo: Demo) -> None:
@@ -105,7 +107,7 @@ def kill_worker(demo: Demo) -> None:
     expect(pings.running(), "the pings were over before the worker was back")
     result = pings.finish()
     expect(result.sent == PINGS and not result.lost, f"while the worker was dead: {result}")
-    expect(back_s < BACK_WITHIN_S, f"the worker was back only after {back_s:.2f} s")
+    expect(back_s < demo.back_within_s, f"the worker was back only after {back_s:.2f} s")
     wait_until("the worker is up", lambda: worker_is_up(demo.left, victim))
     expect(tunnels(demo) == before, f"the tunnel is another one: {before} before, {tunnels(demo)} after")
     say("worker killed", f"left's ike_worker {victim.pid}, by SIGKILL, under pings; another after {back_s:.2f} s")
@@ -175,7 +177,7 @@ def worker_is_up(instance: Instance, victim: RunningRole) -> bool:
 STEPS = (start, first_ping, status, many_pings, kill_worker, stop, nothing_left)
 
 
-def run() -> None:
+def run(back_within_s: float) -> None:
     """All steps; NotSo or LabError at the first that is not as it must be."""
     with ExitStack() as stack:
         wire = stack.enter_context(gateways())
@@ -184,7 +186,7 @@ def run() -> None:
         capture = stack.enter_context(Capture(wire))
         say("capture", "takes every frame that either end sends")
         left, right = stack.enter_context(Instance(wire.left)), stack.enter_context(Instance(wire.right))
-        demo = Demo(wire=wire, left=left, right=right, capture=capture, at_first=at_first)
+        demo = Demo(wire=wire, left=left, right=right, capture=capture, at_first=at_first, back_within_s=back_within_s)
         try:
             for step in STEPS:
                 step(demo)
@@ -201,10 +203,19 @@ def main() -> int:
     if os.geteuid() != 0:
         print("the demo needs root: it makes network namespaces", file=sys.stderr)
         return 2
+    parser = argparse.ArgumentParser(prog="demo", description="Two gateways and a tunnel, each step shown.")
+    parser.add_argument(
+        "--back-within",
+        type=float,
+        default=BACK_WITHIN_S,
+        metavar="SECONDS",
+        help="how soon a killed worker must have a successor (default %(default)g; a machine under load needs more)",
+    )
+    options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
     try:
-        run()
+        run(options.back_within)
     except (NotSo, LabError) as error:
         say("NOT SO", str(error))
         return 1
