@@ -490,6 +490,10 @@ class Peer:
     """Lifetime of the IKE SA before a new one is made from the start, AUTH included; 0 never."""
     liveness_action: EndAction = EndAction.TRAP
     """What follows for its rules when the peer does not answer any more."""
+    fragmentation: bool = True
+    """Long IKE messages go in fragments where the peer takes them (RFC 7383)."""
+    childless: bool = False
+    """Its IKE SA is made without a first Child SA, where the peer can do that (RFC 6023)."""
     remote_auth: AuthMethod | None = None
     """How the peer authenticates, if not by `auth` as we do. DIGITAL_SIGNATURE stands for any signature."""
     certificate_requests: Annotated[tuple[CertificateData, ...], MaxLength(4)] = ()

@@ -19,6 +19,7 @@ from ike_worker.ikev2.child_sa import ChildSa, sa_name
 from ike_worker.ikev2.datagram import Datagram, Endpoint
 from ike_worker.ikev2.errors import Ikev2Error
 from ike_worker.ikev2.features.cookies import CookieJar
+from ike_worker.ikev2.features.fragmentation import FragmentStore
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed
 from ike_worker.ikev2.iana import ExchangeType
 from ike_worker.ikev2.ike_sa import IkeSa
@@ -64,7 +65,7 @@ class Ghost:
     """The last response of an IKE SA that is no more."""
 
     tail: bytes
-    response: bytes
+    response: tuple[bytes, ...]
     until: float
 
 
@@ -119,6 +120,7 @@ class Context:
         """The IKE SA of each Child SA, by our inbound SPI."""
         self.ghosts: OrderedDict[bytes, Ghost] = OrderedDict()
         self.cookies = CookieJar(random_bytes)
+        self.fragments = FragmentStore()
         self.events: deque[events.Event] = deque()
         self.outbox: list[Datagram] = []
         self.changed: dict[bytes, None] = {}
@@ -164,14 +166,16 @@ class Context:
 
     # ------------------------------------------------------------------ out
 
-    def send(self, sa: IkeSa, data: bytes) -> None:
-        """Sends a message of `sa` to where its peer is."""
+    def send(self, sa: IkeSa, message: tuple[bytes, ...]) -> None:
+        """Sends a message of `sa`, whole or in fragments, to where its peer is."""
         path = sa.path
-        self.outbox.append(Datagram(local=path.local, remote=path.remote, data=data, own_spi=sa.own_spi))
+        for data in message:
+            self.outbox.append(Datagram(local=path.local, remote=path.remote, data=data, own_spi=sa.own_spi))
 
-    def answer_stranger(self, data: bytes, local: Endpoint, remote: Endpoint) -> None:
+    def answer_stranger(self, message: tuple[bytes, ...], local: Endpoint, remote: Endpoint) -> None:
         """Sends a message that no IKE SA stands behind."""
-        self.outbox.append(Datagram(local=local, remote=remote, data=data, own_spi=b""))
+        for data in message:
+            self.outbox.append(Datagram(local=local, remote=remote, data=data, own_spi=b""))
 
     def mark_changed(self, sa: IkeSa) -> None:
         """A new checkpoint of `sa` is needed. Half-open IKE SAs have none."""
@@ -314,6 +318,7 @@ class Context:
         stood = sa.handshake is None
         self.forget_init(sa)
         self.cancel_jobs(sa)
+        self.fragments.forget(sa.own_spi)
         for child in list(sa.children.values()):
             self.close_child(sa, child, reason)
         enter(sa, State.CLOSED, reason)

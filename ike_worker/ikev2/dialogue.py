@@ -6,6 +6,7 @@ under way at a time. To add an exchange: a file in `exchanges/`, and rows in the
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from ike_worker.ikev2.context import Context, Request, Response, Work
@@ -19,12 +20,12 @@ from ike_worker.ikev2.errors import (
 )
 from ike_worker.ikev2.exchange_rules import EXCHANGE_TYPES, Contents, check
 from ike_worker.ikev2.exchanges import create_child_sa, ike_auth, informational, rekey_ike_sa
-from ike_worker.ikev2.features import liveness, nat_traversal
+from ike_worker.ikev2.features import fragmentation, liveness, nat_traversal
 from ike_worker.ikev2.features.retransmission import Pending
-from ike_worker.ikev2.iana import ExchangeType, NotifyType, ProtocolId
+from ike_worker.ikev2.iana import ExchangeType, NotifyType, PayloadType, ProtocolId
 from ike_worker.ikev2.ike_sa import TAIL_BYTES, IkeSa
 from ike_worker.ikev2.states import State
-from ike_worker.ikev2.wire.message import Header, parse_message
+from ike_worker.ikev2.wire.message import Header, parse_message, parse_plaintext
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wire.sa import SecurityAssociation
 from ike_worker.ikev2.wish import Wish, WishKind
@@ -84,17 +85,17 @@ def _receive_request(
 ) -> None:
     window = sa.window
     if header.message_id != window.expected_id or window.serving:
-        if header.message_id + 1 == window.expected_id and window.last_tail == data[-TAIL_BYTES:]:
+        if header.message_id + 1 == window.expected_id and _is_repeated(sa, header, data):
             log.debug("%s: request %d came again", sa, header.message_id)
             context.send(sa, window.last_response)
         return
-    contents, error = _open(sa, header, data)
+    opened = _open(context, sa, header, data)
+    contents, error = opened.contents, opened.error
     if (contents is None and error is None) or (contents is not None and _is_early(sa, contents)):
         return
     sa.last_heard = context.now
     nat_traversal.follow(context, sa, local, remote)
-    exchange_type = header.exchange_type
-    tail = data[-TAIL_BYTES:]
+    exchange_type, tail = header.exchange_type, opened.tail
     window.serving = True
 
     def done(response: Response) -> None:
@@ -134,22 +135,54 @@ def _is_early(sa: IkeSa, contents: Contents) -> bool:
     return any(sa.child_by_outbound(spi) is None for spi in named)
 
 
-def _open(sa: IkeSa, header: Header, data: bytes) -> tuple[Contents | None, RemoteError | None]:
-    """The contents, or what is wrong with an authentic message; neither for one that is not authentic."""
+def _is_repeated(sa: IkeSa, header: Header, data: bytes) -> bool:
+    """Whether this is the request that was answered last; known by its end, or cut into fragments anew."""
+    if sa.window.last_tail == data[-TAIL_BYTES:]:
+        return True
+    if header.next_payload != PayloadType.ENCRYPTED_FRAGMENT:
+        return False
+    try:
+        return fragmentation.is_repeated(sa, parse_message(data), data)
+    except RemoteError:
+        return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A message of the peer: its contents, or what is wrong with an authentic one, or neither."""
+
+    contents: Contents | None = None
+    error: RemoteError | None = None
+    incomplete: bool = False
+    """An authentic fragment, and others are still to come."""
+    tail: bytes = b""
+    """Its end, or that of its first fragment."""
+
+
+def _open(context: Context, sa: IkeSa, header: Header, data: bytes) -> _Opened:
+    tail = data[-TAIL_BYTES:]
     try:
         message = parse_message(data)
     except RemoteError as error:
         log.debug("%s: dropped: %s", sa, error)
-        return None, None
+        return _Opened()
     try:
-        payloads = sa.open(data, message)
+        if message.fragment is not None and sa.path.fragments:
+            whole = context.fragments.take(sa, message, data, context.now)
+            if whole is None:
+                return _Opened(incomplete=True)
+            tail = whole.tail
+            fragmentation.notice_size(sa, whole)
+            payloads = parse_plaintext(whole.first_payload, whole.plaintext)
+        else:
+            payloads = sa.open(data, message)
         contents = check(header.exchange_type, response=header.response, encrypted=True, payloads=payloads)
     except IntegrityFailure as error:
         log.debug("%s: dropped: %s", sa, error)
-        return None, None
+        return _Opened()
     except RemoteError as error:
-        return None, error
-    return contents, None
+        return _Opened(error=error, tail=tail)
+    return _Opened(contents=contents, tail=tail)
 
 
 def _refusal(sa: IkeSa, failure: Ikev2Error) -> Response:
@@ -175,7 +208,7 @@ def _answer(context: Context, sa: IkeSa, exchange_type: int, tail: bytes, respon
         exchange_type=exchange_type,
         response=True,
         message_id=window.expected_id,
-        iv=context.random_bytes(sa.keyed.protect_out.iv_bytes),
+        random_bytes=context.random_bytes,
     )
     window.last_tail = tail
     window.expected_id += 1
@@ -198,9 +231,11 @@ def _receive_response(
         return
     if header.exchange_type != pending.exchange_type:
         return
-    contents, error = _open(sa, header, data)
+    opened = _open(context, sa, header, data)
+    contents, error = opened.contents, opened.error
     if contents is None and error is None:
-        _take_hint(context, sa, data)
+        if not opened.incomplete:
+            _take_hint(context, sa, data)
         return
     sa.last_heard = context.now
     nat_traversal.follow(context, sa, local, remote)
@@ -320,7 +355,7 @@ def send_request(context: Context, sa: IkeSa, request: Request) -> None:
         exchange_type=request.exchange_type,
         response=False,
         message_id=window.next_id,
-        iv=context.random_bytes(sa.keyed.protect_out.iv_bytes),
+        random_bytes=context.random_bytes,
     )
     window.pending = Pending(
         wish=request.wish,
@@ -346,6 +381,9 @@ def retransmit_or_give_up(context: Context, sa: IkeSa) -> None:
     if context.now >= pending.give_up_at:
         context.close(sa, f"the peer at {sa.path.remote} does not answer")
         return
+    if fragmentation.cut_smaller(sa, pending, context.random_bytes):
+        log.info("%s: request %d is sent in smaller fragments", sa, pending.message_id)
+        context.mark_changed(sa)
     context.send(sa, pending.data)
     pending.back_off(context.now)
     log.debug("%s: request %d sent again", sa, pending.message_id)

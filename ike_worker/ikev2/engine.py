@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 STRANGERS_PER_SECOND = 10
 """How many messages that belong to no IKE SA are answered with a NOTIFY."""
+_PROTECTED = frozenset({PayloadType.ENCRYPTED, PayloadType.ENCRYPTED_FRAGMENT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,7 @@ class Engine:
         elif sa.state is State.CONNECTING:
             self._receive_init_response(sa, header, data, local, remote)
         elif sa.peer_spi == peer_spi:
-            if header.next_payload != PayloadType.ENCRYPTED:
+            if header.next_payload not in _PROTECTED:
                 self._take_hint(sa, data)
             else:
                 dialogue.receive(context, sa, header, data, local, remote)
@@ -157,7 +158,7 @@ class Engine:
             message_id=header.message_id,
             payloads=[Notify(type=kind)],
         )
-        self._context.answer_stranger(answer, local, remote)
+        self._context.answer_stranger((answer,), local, remote)
 
     def datagrams_to_send(self) -> list[Datagram]:
         """What is to be sent since the last call, in order."""
@@ -210,8 +211,8 @@ class Engine:
             best = max(standing, key=lambda sa: (sa.state is State.ESTABLISHED, sa.established_at))
             best.wishes.append(wish)
             context.wake(best)
-        else:
-            context.wake(ike_sa_init.begin(context, peer, wish))
+        elif peer.address is not None:
+            context.wake(ike_sa_init.begin(context, peer, peer.address, wish))
         self._settle()
 
     def rekey_child(self, spi_in: int, now: float) -> None:

@@ -2,16 +2,16 @@
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ike_worker.ikev2.child_sa import ChildSa
 from ike_worker.ikev2.crypto.keymat import IkeKeys, IkeSuite
 from ike_worker.ikev2.crypto.protection import MessageProtection
-from ike_worker.ikev2.datagram import Endpoint
+from ike_worker.ikev2.datagram import FIRST_PACKET_BYTES, Endpoint, largest_message
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
 from ike_worker.ikev2.states import State
-from ike_worker.ikev2.wire.message import Message, open_message, seal_message
+from ike_worker.ikev2.wire.message import MAX_MESSAGE_BYTES, Message, open_message, seal_message, split_message
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wish import Wish, WishKind
 from ipc.algorithms import IntegrityId, KeyExchangeId, cipher_name
@@ -26,7 +26,16 @@ TAIL_BYTES = 16
 class NatPath:
     """Where the peer is, where we are, and whether a NAT stands between (RFC 7296 section 2.23)."""
 
-    __slots__ = ("forced", "keepalive_at", "local", "peer_behind_nat", "remote", "we_behind_nat")
+    __slots__ = (
+        "forced",
+        "fragments",
+        "keepalive_at",
+        "local",
+        "packet_bytes",
+        "peer_behind_nat",
+        "remote",
+        "we_behind_nat",
+    )
 
     def __init__(self, local: Endpoint, remote: Endpoint, *, forced: bool) -> None:
         self.local = local
@@ -36,11 +45,27 @@ class NatPath:
         self.we_behind_nat = False
         self.peer_behind_nat = False
         self.keepalive_at = math.inf
+        self.fragments = False
+        """Both sides take messages in fragments (RFC 7383)."""
+        self.packet_bytes = FIRST_PACKET_BYTES
+        """How long the IP packets are that a longer message is cut into."""
 
     @property
     def encapsulated(self) -> bool:
         """Whether ESP goes in UDP."""
         return self.forced or self.we_behind_nat or self.peer_behind_nat
+
+    @property
+    def message_bytes(self) -> int:
+        """The longest IKE message that is sent whole."""
+        return largest_message(self.packet_bytes, self.local) if self.fragments else MAX_MESSAGE_BYTES
+
+    def successor(self) -> "NatPath":
+        """The path of an IKE SA that takes the place of this one's."""
+        path = NatPath(self.local, self.remote, forced=self.forced)
+        path.we_behind_nat, path.peer_behind_nat = self.we_behind_nat, self.peer_behind_nat
+        path.fragments, path.packet_bytes = self.fragments, self.packet_bytes
+        return path
 
 
 class Session:
@@ -66,10 +91,10 @@ class Window:
         """Of our next request."""
         self.expected_id = 0
         """Of the peer's next request."""
-        self.last_response = b""
-        """Our response to the request before that, for when it comes again."""
+        self.last_response: tuple[bytes, ...] = ()
+        """Our response to the request before that, whole or in fragments, for when it comes again."""
         self.last_tail = b""
-        """The end of that request."""
+        """The end of that request, or of its first fragment."""
         self.pending: Pending | None = None
         self.preparing: Wish | None = None
         """What the request of ours is for that is being put together."""
@@ -192,10 +217,17 @@ class IkeSa:
         return wishes
 
     def seal(
-        self, payloads: Sequence[Payload], *, exchange_type: int, response: bool, message_id: int, iv: bytes
-    ) -> bytes:
-        """A protected message of ours."""
-        return seal_message(
+        self,
+        payloads: Sequence[Payload],
+        *,
+        exchange_type: int,
+        response: bool,
+        message_id: int,
+        random_bytes: Callable[[int], bytes],
+    ) -> tuple[bytes, ...]:
+        """A protected message of ours, in fragments if it is too long for the path."""
+        protection = self.keyed.protect_out
+        data = seal_message(
             spi_i=self.spi_i,
             spi_r=self.spi_r,
             exchange_type=exchange_type,
@@ -203,9 +235,11 @@ class IkeSa:
             response=response,
             message_id=message_id,
             payloads=payloads,
-            protection=self.keyed.protect_out,
-            iv=iv,
+            protection=protection,
+            iv=random_bytes(protection.iv_bytes),
         )
+        most = self.path.message_bytes
+        return (data,) if len(data) <= most else split_message((data,), most, protection, random_bytes)
 
     def open(self, data: bytes, message: Message) -> tuple[Payload, ...]:
         """The payloads of a protected message of the peer; errors as `open_message`."""

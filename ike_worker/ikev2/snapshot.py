@@ -10,16 +10,19 @@ from typing import Annotated
 
 from ike_worker.ikev2.child_sa import ChildSa
 from ike_worker.ikev2.crypto.keymat import IkeKeys, IkeSuite
-from ike_worker.ikev2.datagram import Endpoint
+from ike_worker.ikev2.datagram import FIRST_PACKET_BYTES, Endpoint
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
 from ike_worker.ikev2.ike_sa import IkeSa, NatPath, Session, Window
 from ike_worker.ikev2.states import ChildState, State
+from ike_worker.ikev2.wire.message import MAX_MESSAGE_BYTES
 from ike_worker.ikev2.wish import Wish
 from ipc.algorithms import KeyExchangeId
 from ipc.messages import Peer, Sa
 from ipc.types import MaxLength, Name, Secret
 
-MAX_MESSAGE_BYTES = 65535
+MAX_FRAGMENTS = 256
+"""Of one message of ours: the longest one fits into fewer."""
+Datagram = Annotated[bytes, MaxLength(MAX_MESSAGE_BYTES)]
 MAX_CHILDREN = 4096
 MAX_WISHES = 4096
 
@@ -48,7 +51,7 @@ class PendingState:
     wish: Wish
     exchange_type: int
     message_id: int
-    data: Annotated[bytes, MaxLength(MAX_MESSAGE_BYTES)]
+    data: Annotated[tuple[Datagram, ...], MaxLength(MAX_FRAGMENTS)]
     nonce: bytes
     spi: bytes
     group: KeyExchangeId
@@ -79,7 +82,7 @@ class IkeSaState:
     keys: IkeKeys
     next_id: int
     expected_id: int
-    last_response: Annotated[bytes, MaxLength(MAX_MESSAGE_BYTES)]
+    last_response: Annotated[tuple[Datagram, ...], MaxLength(MAX_FRAGMENTS)]
     last_tail: bytes
     pending: PendingState | None
     wishes: Annotated[tuple[Wish, ...], MaxLength(MAX_WISHES)]
@@ -88,6 +91,8 @@ class IkeSaState:
     established_at: float
     last_heard: float
     rekey_at: float
+    fragments: bool = False
+    packet_bytes: int = FIRST_PACKET_BYTES
 
 
 def take(sa: IkeSa) -> IkeSaState:
@@ -118,6 +123,8 @@ def take(sa: IkeSa) -> IkeSaState:
         established_at=sa.established_at,
         last_heard=sa.last_heard,
         rekey_at=sa.rekey_at,
+        fragments=path.fragments,
+        packet_bytes=path.packet_bytes,
     )
 
 
@@ -168,6 +175,7 @@ def rebuild(state: IkeSaState) -> IkeSa:
     path.we_behind_nat = state.we_behind_nat
     path.peer_behind_nat = state.peer_behind_nat
     path.keepalive_at = state.keepalive_at
+    path.fragments, path.packet_bytes = state.fragments, state.packet_bytes
     sa = IkeSa(
         own_spi=state.own_spi,
         peer_spi=state.peer_spi,

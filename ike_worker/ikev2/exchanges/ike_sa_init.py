@@ -12,7 +12,7 @@ from ike_worker.ikev2.crypto.keymat import derive_ike_keys
 from ike_worker.ikev2.datagram import IKE_PORT, Endpoint
 from ike_worker.ikev2.errors import MalformedMessage, Refused, RemoteError, UnsupportedCriticalPayload
 from ike_worker.ikev2.exchange_rules import Contents, check
-from ike_worker.ikev2.features import nat_traversal
+from ike_worker.ikev2.features import fragmentation, nat_traversal
 from ike_worker.ikev2.features.cookies import COOKIES_ABOVE_HALF_OPEN, HALF_OPEN_S, MAX_HALF_OPEN
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, name_of
@@ -40,12 +40,12 @@ _COOKIE_BYTES = range(1, 65)
 # ------------------------------------------------------------------ initiator
 
 
-def begin(context: Context, peer: Peer, wish: Wish) -> IkeSa:
-    """Calls `peer`; the first Child SA will be what `wish` wants."""
-    local = peer.local_address or context.source_address(peer.address) or _unspecified(peer.address)
+def begin(context: Context, peer: Peer, address: IpAddress, wish: Wish) -> IkeSa:
+    """Calls `peer` at `address`; the first Child SA will be what `wish` wants."""
+    local = peer.local_address or context.source_address(address) or _unspecified(address)
     path = NatPath(
         Endpoint(address=local, port=IKE_PORT),
-        Endpoint(address=peer.address, port=IKE_PORT),
+        Endpoint(address=address, port=IKE_PORT),
         # Where nobody knows our address we can't hash it, so the peer finds a NAT: then ESP goes in UDP.
         forced=peer.force_encapsulation or local.is_unspecified,
     )
@@ -83,6 +83,8 @@ def _send(context: Context, sa: IkeSa, group: KeyExchangeId) -> None:
         Nonce(data=handshake.own_nonce),
         *nat_traversal.detection_notifies(sa.path, sa.own_spi, NO_SPI),
     ]
+    if sa.peer.fragmentation:
+        payloads.append(fragmentation.SUPPORTED)
     if handshake.cookie:
         payloads.insert(0, Notify(type=NotifyType.COOKIE, data=handshake.cookie))
     data = encode_message(
@@ -96,9 +98,9 @@ def _send(context: Context, sa: IkeSa, group: KeyExchangeId) -> None:
     )
     handshake.own_message = data
     sa.window.pending = Pending(
-        wish=sa.wishes[0], exchange_type=ExchangeType.IKE_SA_INIT, message_id=0, data=data, now=context.now
+        wish=sa.wishes[0], exchange_type=ExchangeType.IKE_SA_INIT, message_id=0, data=(data,), now=context.now
     )
-    context.send(sa, data)
+    context.send(sa, (data,))
 
 
 def complete(context: Context, sa: IkeSa, message: Message, data: bytes, local: Endpoint, remote: Endpoint) -> bool:
@@ -123,6 +125,7 @@ def complete(context: Context, sa: IkeSa, message: Message, data: bytes, local: 
     path.local = Endpoint(address=local.address, port=path.local.port)
     nat_traversal.detect(path, contents, sa.spi_i, sa.spi_r, local, remote)
     nat_traversal.float_port(path)
+    path.fragments = sa.peer.fragmentation and fragmentation.offered(contents)
     sa.in_handshake.peer_message = data
     sa.window.pending = None
     sa.window.next_id = 1
@@ -223,7 +226,7 @@ def _answer_notify(context: Context, header: Header, notify: Notify, local: Endp
         message_id=0,
         payloads=[notify],
     )
-    context.answer_stranger(data, local, remote)
+    context.answer_stranger((data,), local, remote)
 
 
 def _lacks_cookie(context: Context, contents: Contents, header: Header, local: Endpoint, remote: Endpoint) -> bool:
@@ -272,6 +275,7 @@ def _accept(
         deadline=context.now + HALF_OPEN_S,
     )
     nat_traversal.detect(sa.path, contents, header.spi_i, NO_SPI, local, remote)
+    sa.path.fragments = peer.fragmentation and fragmentation.offered(contents)
     _answer(context, sa, chosen, own.public, data)
 
 
@@ -295,6 +299,8 @@ def _answer(context: Context, sa: IkeSa, chosen: ChosenIke, public: bytes, reque
         Nonce(data=handshake.own_nonce),
         *nat_traversal.detection_notifies(sa.path, sa.spi_i, sa.spi_r),
     ]
+    if sa.path.fragments:
+        payloads.append(fragmentation.SUPPORTED)
     handshake.own_message = encode_message(
         spi_i=sa.spi_i,
         spi_r=sa.spi_r,
@@ -306,8 +312,8 @@ def _answer(context: Context, sa: IkeSa, chosen: ChosenIke, public: bytes, reque
     )
     window = sa.window
     window.expected_id = 1
-    window.last_response = handshake.own_message
+    window.last_response = (handshake.own_message,)
     window.last_tail = request[-TAIL_BYTES:]
     context.add(sa)
-    context.answer_stranger(handshake.own_message, sa.path.local, sa.path.remote)
+    context.answer_stranger((handshake.own_message,), sa.path.local, sa.path.remote)
     context.schedule(sa, handshake.deadline)

@@ -16,7 +16,7 @@ from ike_worker.ikev2.exchanges.ike_sa_init import wanted_group
 from ike_worker.ikev2.features import nat_traversal
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, name_of
-from ike_worker.ikev2.ike_sa import IkeSa, NatPath, Session
+from ike_worker.ikev2.ike_sa import IkeSa, Session
 from ike_worker.ikev2.selection import choose_ike, ike_answer, offer_ike
 from ike_worker.ikev2.states import ChildState, State, enter
 from ike_worker.ikev2.wire.key_exchange import KeyExchangePayload
@@ -182,14 +182,12 @@ def _make(
     nonce_i: bytes,
     nonce_r: bytes,
 ) -> IkeSa:
-    path = NatPath(old.path.local, old.path.remote, forced=old.path.forced)
-    path.we_behind_nat, path.peer_behind_nat = old.path.we_behind_nat, old.path.peer_behind_nat
     new = IkeSa(
         own_spi=own_spi,
         peer_spi=peer_spi,
         initiator=initiator,
         peer=old.peer,
-        path=path,
+        path=old.path.successor(),
         state=State.ESTABLISHED,
         now=context.now,
     )

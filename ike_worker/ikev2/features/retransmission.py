@@ -73,7 +73,7 @@ class Pending:
         wish: Wish,
         exchange_type: int,
         message_id: int,
-        data: bytes,
+        data: tuple[bytes, ...],
         now: float,
         nonce: bytes = b"",
         spi: bytes = b"",
@@ -83,6 +83,7 @@ class Pending:
         self.exchange_type = exchange_type
         self.message_id = message_id
         self.data = data
+        """The message, whole or in fragments."""
         self.nonce = nonce
         self.spi = spi
         """The new SPI of ours that the request offers: 4 bytes for a Child SA, 8 for an IKE SA."""

@@ -13,7 +13,7 @@ _HEADER = struct.Struct("!B")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate(Payload):
-    """CERT: `data` in the encoding that `iana.CertificateEncoding` names."""
+    """CERT: `data` in the encoding that `ipc.types.CertificateEncoding` names."""
 
     TYPE: ClassVar[PayloadType] = PayloadType.CERTIFICATE
     encoding: int

@@ -1,12 +1,14 @@
 """IKE messages: header, chain of payloads, and the Encrypted payload around them. RFC 7296 sections 3.1, 3.2, 3.14.
 
+Or, where that would be too long, Encrypted Fragment payloads in messages of their own (RFC 7383 section 2.5).
+
 The invariant: arbitrary bytes give a Message or an Ikev2Error, in time linear in their length. To add a payload:
 a new file with its class, and a row in PAYLOAD_CLASSES.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar, Self
 
@@ -24,6 +26,7 @@ from ike_worker.ikev2.wire.certificate import Certificate, CertificateRequest
 from ike_worker.ikev2.wire.configuration import Configuration
 from ike_worker.ikev2.wire.delete import Delete
 from ike_worker.ikev2.wire.eap import Eap
+from ike_worker.ikev2.wire.encrypted_fragment import NUMBERS, EncryptedFragment
 from ike_worker.ikev2.wire.identification import IdentificationInitiator, IdentificationResponder
 from ike_worker.ikev2.wire.key_exchange import KeyExchangePayload
 from ike_worker.ikev2.wire.nonce import Nonce
@@ -48,6 +51,8 @@ _FLAG_INITIATOR = 0x08
 _FLAG_RESPONSE = 0x20
 _CRITICAL = 0x80
 _ENCRYPTED = int(PayloadType.ENCRYPTED)
+_FRAGMENT = int(PayloadType.ENCRYPTED_FRAGMENT)
+MAX_FRAGMENTS = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +90,12 @@ class EncryptedPayload(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A message as it came. `payloads` are those in clear, in their order, without the Encrypted payload."""
+    """A message as it came. `payloads` are those in clear, in their order, without the last one if it is encrypted."""
 
     header: Header
     payloads: tuple[Payload, ...]
     encrypted: EncryptedPayload | None
+    fragment: EncryptedFragment | None = None
 
 
 PAYLOAD_CLASSES: Mapping[int, type[Payload]] = MappingProxyType(
@@ -156,11 +162,13 @@ def parse_message(data: bytes) -> Message:
     last = payloads[-1] if payloads else None
     if isinstance(last, EncryptedPayload):
         return Message(header=header, payloads=tuple(payloads[:-1]), encrypted=last)
+    if isinstance(last, EncryptedFragment):
+        return Message(header=header, payloads=tuple(payloads[:-1]), encrypted=None, fragment=last)
     return Message(header=header, payloads=tuple(payloads), encrypted=None)
 
 
 def _parse_payloads(kind: int, reader: Reader) -> list[Payload]:
-    """The chain that begins with a payload of type `kind` and fills `reader`; an Encrypted payload ends it."""
+    """The chain that begins with a payload of type `kind` and fills `reader`; an encrypted payload ends it."""
     payloads: list[Payload] = []
     while kind:
         if len(payloads) == MAX_PAYLOADS:
@@ -174,6 +182,10 @@ def _parse_payloads(kind: int, reader: Reader) -> list[Payload]:
         elif kind == _ENCRYPTED:
             body = reader.part(length, _GENERIC.size, "Encrypted")
             payloads.append(EncryptedPayload(first_payload=following, body=body.rest()))
+            break
+        elif kind == _FRAGMENT:
+            body = reader.part(length, _GENERIC.size, "Encrypted Fragment")
+            payloads.append(replace(EncryptedFragment.parse_body(body), first_payload=following))
             break
         elif flags & _CRITICAL:
             raise UnsupportedCriticalPayload(kind)
@@ -235,10 +247,71 @@ def open_message(data: bytes, message: Message, protection: MessageProtection) -
     if encrypted is None:
         raise IntegrityFailure("the message is in clear")
     plaintext = protection.open(data[: len(data) - len(encrypted.body)], encrypted.body)
-    payloads = _parse_payloads(encrypted.first_payload, Reader(plaintext, "Encrypted"))
-    if payloads and type(payloads[-1]) is EncryptedPayload:
+    return parse_plaintext(encrypted.first_payload, plaintext)
+
+
+def open_fragment(data: bytes, fragment: EncryptedFragment, protection: MessageProtection) -> bytes:
+    """The plaintext of a fragment that `parse_message` found in `data`; errors as `open_message`."""
+    return protection.open(data[: len(data) - len(fragment.body)], fragment.body)
+
+
+def parse_plaintext(first_payload: int, plaintext: bytes) -> tuple[Payload, ...]:
+    """The payloads in an opened Encrypted payload, or in the fragments of one, put together again."""
+    payloads = _parse_payloads(first_payload, Reader(plaintext, "Encrypted"))
+    if payloads and type(payloads[-1]) in (EncryptedPayload, EncryptedFragment):
         raise MalformedMessage("an Encrypted payload inside another")
     return tuple(payloads)
+
+
+def split_message(
+    datagrams: tuple[bytes, ...],
+    max_bytes: int,
+    protection: MessageProtection,
+    random_bytes: Callable[[int], bytes],
+) -> tuple[bytes, ...]:
+    """A message of our own, whole or in fragments, sealed anew in fragments of at most `max_bytes` bytes each.
+
+    `protection` is what sealed it. Every fragment has an IV of its own (RFC 7383 section 2.5).
+    """
+    opened = []
+    first_payload = 0
+    for data in datagrams:
+        message = parse_message(data)
+        if message.fragment is not None:
+            first_payload = first_payload or message.fragment.first_payload
+            opened.append(open_fragment(data, message.fragment, protection))
+        elif message.encrypted is not None:
+            first_payload = message.encrypted.first_payload
+            opened.append(protection.open(data[: len(data) - len(message.encrypted.body)], message.encrypted.body))
+    plaintext = b"".join(opened)
+    room = max_bytes - HEADER_BYTES - _GENERIC.size - NUMBERS.size - protection.overhead
+    if room < 1 or -(-len(plaintext) // room) > MAX_FRAGMENTS:
+        raise LocalError(f"a message of {len(plaintext)} bytes in fragments of {max_bytes}")
+    parts = [plaintext[start : start + room] for start in range(0, len(plaintext), room)] or [b""]
+    header = parse_header(datagrams[0])
+    return tuple(
+        _seal_fragment(header, first_payload if number == 1 else 0, number, len(parts), part, protection, random_bytes)
+        for number, part in enumerate(parts, 1)
+    )
+
+
+def _seal_fragment(
+    header: Header,
+    first_payload: int,
+    number: int,
+    total: int,
+    part: bytes,
+    protection: MessageProtection,
+    random_bytes: Callable[[int], bytes],
+) -> bytes:
+    length = _GENERIC.size + NUMBERS.size + protection.sealed_bytes(len(part))
+    flags = (_FLAG_INITIATOR if header.initiator else 0) | (_FLAG_RESPONSE if header.response else 0)
+    head = _header(
+        *(header.spi_i, header.spi_r, _FRAGMENT, header.exchange_type),
+        *(flags, header.message_id, HEADER_BYTES + length),
+    )
+    associated = head + _GENERIC.pack(first_payload, 0, length) + NUMBERS.pack(number, total)
+    return associated + protection.seal(associated, part, random_bytes(protection.iv_bytes))
 
 
 def _header(

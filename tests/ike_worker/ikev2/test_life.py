@@ -274,12 +274,12 @@ def test_another_major_version_is_answered_with_ours() -> None:
 def request_from(side: Side, exchange_type: int, payloads: list[object]) -> list[int]:
     """Sends an authentic request of any content and gives the notify types of the answer."""
     (sa,) = side.engine._context.ike_sas.values()
-    data = sa.seal(
+    (data,) = sa.seal(
         payloads,  # type: ignore[arg-type]
         exchange_type=exchange_type,
         response=False,
         message_id=sa.window.next_id,
-        iv=bytes(8),
+        random_bytes=bytes,
     )
     sa.window.next_id += 1
     other = side.world.bob if side is side.world.alice else side.world.alice

@@ -13,7 +13,7 @@ from typing import Any
 from ike_worker.ikev2 import events as e
 from ike_worker.ikev2.crypto.prf import prf
 from ike_worker.ikev2.engine import Datagram, Endpoint, Engine
-from ike_worker.ikev2.iana import ExchangeType, name_of
+from ike_worker.ikev2.iana import ExchangeType, PayloadType, name_of
 from ike_worker.ikev2.snapshot import IkeSaState
 from ike_worker.ikev2.wire.message import parse_header
 from ipc import codec
@@ -138,7 +138,7 @@ class Side:
         self.answer_events = True
         self.routed_source: IpAddress | None = None
         """What routing says our address towards the peer is."""
-        self.requests_sent: dict[tuple[bytes, int], bytes] = {}
+        self.requests_sent: dict[tuple[bytes, int, bytes], bytes] = {}
         self.restarts = 0
         self.engine = self._fresh_engine()
         self.engine.set_policy(self.peers, self.rules, world.now)
@@ -184,7 +184,8 @@ class Side:
         if header.response or header.exchange_type == ExchangeType.IKE_SA_INIT:
             return
         own = header.spi_i if header.initiator else header.spi_r
-        first = self.requests_sent.setdefault((own, header.message_id), datagram.data)
+        fragment = datagram.data[32:36] if header.next_payload == PayloadType.ENCRYPTED_FRAGMENT else b""
+        first = self.requests_sent.setdefault((own, header.message_id, fragment), datagram.data)
         assert first == datagram.data, f"{self.me}: message ID {header.message_id} was used twice"
 
     def _handle(self, event: e.Event) -> None:
