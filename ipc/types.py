@@ -6,6 +6,8 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Annotated
 
+from ipc import distinguished_name
+
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -126,6 +128,27 @@ class AuthMethod(enum.IntEnum):
     DIGITAL_SIGNATURE = 14
 
 
+class SignatureHash(enum.IntEnum):
+    """What SIGNATURE_HASH_ALGORITHMS lists (RFC 7427 section 7)."""
+
+    SHA1 = 1
+    SHA2_256 = 2
+    SHA2_384 = 3
+    SHA2_512 = 4
+    IDENTITY = 5  # RFC 8420: the signature algorithm hashes by itself
+
+
+class CertificateEncoding(enum.IntEnum):
+    """What a CERT or CERTREQ payload holds (RFC 7296 section 3.6)."""
+
+    X509_SIGNATURE = 4
+    CRL = 7
+    HASH_AND_URL_X509 = 12
+    HASH_AND_URL_BUNDLE = 13
+    OCSP_CONTENT = 14  # RFC 4806
+    RAW_PUBLIC_KEY = 15  # RFC 7670
+
+
 class IdType(enum.IntEnum):
     """Identification types (RFC 7296 section 3.5)."""
 
@@ -149,6 +172,8 @@ class Identity:
             return str(ipaddress.ip_address(self.data))
         if self.type in (IdType.FQDN, IdType.RFC822_ADDR):
             return self.data.decode("ascii", "backslashreplace")
+        if self.type is IdType.DER_ASN1_DN:
+            return distinguished_name.text(self.data)
         return self.data.hex()
 
 

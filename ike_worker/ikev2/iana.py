@@ -1,7 +1,7 @@
 """Numbers of the IKEv2 wire, as IANA's "Internet Key Exchange Version 2 (IKEv2) Parameters" lists them.
 
-The numbers of algorithms stand in `ipc.algorithms`, those of authentication methods and identification types in
-`ipc.types`. A number that arrives stays an int: an unknown one is no error, and compares unequal to every member.
+The numbers of algorithms stand in `ipc.algorithms`, those of authentication methods, hash algorithms, certificate
+encodings and identification types in `ipc.types`. A number that arrives stays an int: an unknown one is no error, and compares unequal to every member.
 """
 
 import enum
@@ -143,28 +143,6 @@ class TsType(enum.IntEnum):
 
     IPV4_ADDR_RANGE = 7
     IPV6_ADDR_RANGE = 8
-
-
-# RFC 7296 section 3.6
-class CertificateEncoding(enum.IntEnum):
-    """What a CERT or CERTREQ payload holds; the encodings that RFC 7296 specifies."""
-
-    X509_SIGNATURE = 4
-    CRL = 7
-    HASH_AND_URL_X509 = 12
-    HASH_AND_URL_BUNDLE = 13
-    RAW_PUBLIC_KEY = 15  # RFC 7670
-
-
-# RFC 7427 section 7
-class HashAlgorithm(enum.IntEnum):
-    """What SIGNATURE_HASH_ALGORITHMS lists."""
-
-    SHA1 = 1
-    SHA2_256 = 2
-    SHA2_384 = 3
-    SHA2_512 = 4
-    IDENTITY = 5  # RFC 8420
 
 
 def name_of(kind: type[enum.IntEnum], number: int) -> str:
