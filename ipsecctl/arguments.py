@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 DEFAULT_INSTANCE = "/run/ipsecd"
@@ -20,6 +21,22 @@ class Command:
     takes_json: bool = False
     takes_lsb: bool = False
     needs_root: bool = True
+    add_options: Callable[[argparse.ArgumentParser], None] | None = None
+    """Adds what this command alone takes."""
+
+
+def _add_packet(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "file", metavar="FILE", nargs="?", help=f"policy file (default: the one that runs, else {DEFAULT_SPD})"
+    )
+    verb.add_argument("--src", metavar="ADDRESS", required=True, help="the packet's source address")
+    verb.add_argument("--dst", metavar="ADDRESS", required=True, help="its destination address")
+    verb.add_argument("--proto", metavar="NAME", help="its protocol, by name or number")
+    verb.add_argument("--sport", metavar="PORT", help="its source port")
+    verb.add_argument("--dport", metavar="PORT", help="its destination port")
+    verb.add_argument("--icmp-type", metavar="TYPE[/CODE]", help="its ICMP type")
+    verb.add_argument("--interface", metavar="NAME", help="where it comes in or goes out")
+    verb.add_argument("--dir", choices=("in", "out", "fwd"), default="out", help="which way it goes (default out)")
 
 
 COMMANDS = (
@@ -67,6 +84,13 @@ COMMANDS = (
         takes_spd=True,
         takes_json=True,
     ),
+    Command(
+        name="explain",
+        help="say which rule decides about a packet, what is done with it, and by which SA",
+        example="ipsecctl explain --src 10.1.0.5 --dst 10.2.0.9 --proto tcp --dport 443",
+        takes_json=True,
+        add_options=_add_packet,
+    ),
     Command(name="version", help="say the version", example="ipsecctl version", needs_root=False),
 )
 
@@ -107,6 +131,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             verb.add_argument(
                 "--lsb", action="store_true", help="exit with 0 running, 1 or 2 dead but not cleaned up, 3 stopped"
             )
+        if command.add_options is not None:
+            command.add_options(verb)
         verb.set_defaults(command=command.name, needs_root=command.needs_root)
     return parser.parse_args([_plain(argument) for argument in arguments])
 

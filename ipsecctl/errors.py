@@ -15,5 +15,13 @@ class NotConfigured(CommandError):
     exit_code = exit_codes.NOT_CONFIGURED
 
 
+class BadPolicy(CommandError):
+    """The policy file is not good: `complaints` say all that is wrong, FILE:LINE:COLUMN: key: text each."""
+
+    def __init__(self, complaints: tuple[str, ...]) -> None:
+        self.complaints = complaints
+        super().__init__("\n".join((*complaints, "the policy file is not good")))
+
+
 class NoAnswer(CommandError):
     """The supervisor did not answer in time."""

@@ -1,14 +1,29 @@
-"""Whether a policy file is good, found out without a running daemon, by the loader's own parser."""
+"""Whether a policy file is good, and what it says, found out without a running daemon, by the loader's own parser."""
 
 import os
 import socket
 import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ipc.types import Secret
-from ipsecctl.errors import CommandError, NotConfigured
+from ipsecctl.errors import BadPolicy, CommandError, NotConfigured
+
+if TYPE_CHECKING:
+    from policy_loader.compile import Policy
+    from policy_loader.policy_file import PolicyFile
 
 MAX_POLICY_BYTES = 64 * 1024 * 1024
 MAX_CREDENTIAL_BYTES = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A policy file that is good, and the policy in it; `warnings` are what is doubtful."""
+
+    file: "PolicyFile"
+    policy: "Policy"
+    warnings: tuple[str, ...]
 
 
 def errors_of(path: str) -> tuple[str, ...]:
@@ -16,6 +31,15 @@ def errors_of(path: str) -> tuple[str, ...]:
 
     CommandError if it can't be read, NotConfigured if there is none.
     """
+    try:
+        checked = check(path)
+    except BadPolicy as error:
+        return error.complaints
+    return _missing(checked.policy.interfaces)
+
+
+def check(path: str) -> Checked:
+    """The policy of the file at `path`; BadPolicy with all that is wrong, CommandError and NotConfigured as above."""
     # Here, not above: the parser takes longer to load than most commands take to run.
     from policy_loader.errors import PolicyError
     from policy_loader.policy_file import FetchedFile, read
@@ -30,15 +54,15 @@ def errors_of(path: str) -> tuple[str, ...]:
 
     try:
         content, facts = _read(path, MAX_POLICY_BYTES)
-        policy = read(path, content, stat.S_IMODE(facts.st_mode), facts.st_uid)
-        loaded = policy.compile({name: fetch(name) for name in policy.psk_files()}, RuleIds())
+        file = read(path, content, stat.S_IMODE(facts.st_mode), facts.st_uid)
+        loaded = file.compile({name: fetch(name) for name in file.psk_files()}, RuleIds())
     except FileNotFoundError as error:
         raise NotConfigured(f"{path}: {error.strerror}") from error
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}") from error
     except PolicyError as error:
-        return error.complaints
-    return _missing(loaded.policy.interfaces)
+        raise BadPolicy(error.complaints) from error
+    return Checked(file=file, policy=loaded.policy, warnings=loaded.warnings)
 
 
 def _missing(interfaces: tuple[str, ...]) -> tuple[str, ...]:

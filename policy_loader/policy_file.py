@@ -50,6 +50,10 @@ class PolicyFile:
     _draft: Draft = field(repr=False)
     _findings: Findings = field(repr=False)
 
+    def line_of(self, position: int) -> int:
+        """The line on which the rule of this position begins."""
+        return self._document.position(self._findings.selected[position].rule.key).line
+
     def psk_files(self) -> tuple[str, ...]:
         """The paths to fetch, each once."""
         return tuple(dict.fromkeys(peer.psk_file for peer in self._draft.peers.values() if peer.psk_file is not None))

@@ -1,0 +1,197 @@
+"""What the SPD does with one packet, as the kernel does it: the first match decides (RFC 4301 section 4.4.1).
+
+A packet that leaves is looked up by its own addresses, one that comes in with local and remote turned round. One that
+is forwarded is looked up twice, as Linux does it: first as something that came in, then as something that leaves.
+
+What a question leaves out (a source port, say) is not guessed: a rule that hangs on it may decide, and is named so.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ipc.messages import KernelRule
+from ipc.types import ANY_PORT, Action, Direction, IpAddress, PortRange, Prefix, Unmatched
+from policy_loader.compile import Policy
+
+ICMP, ICMPV6, UDP, ESP = 1, 58, 17, 50
+IKE_PORTS = (500, 4500)
+_NEIGHBOUR_DISCOVERY = range(133, 138)
+"""ICMPv6 types (RFC 4861 section 4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packet:
+    """A packet in clear, as it stands on a wire; None and "" are what is not said of it."""
+
+    direction: Direction
+    source: IpAddress
+    destination: IpAddress
+    protocol: int | None = None
+    source_port: int | None = None
+    destination_port: int | None = None
+    icmp_type: int | None = None
+    icmp_code: int = 0
+    interface: str = ""
+    """Where it comes in or goes out."""
+
+
+class Reason(enum.Enum):
+    """Why a packet is treated as it is."""
+
+    RULE = "rule"
+    UNMATCHED = "unmatched"
+    """No rule matches: [setup] unmatched says what is done."""
+    LOOPBACK = "loopback"
+    """The kernel asks no policy about it."""
+    NEIGHBOUR_DISCOVERY = "neighbour discovery"
+    """Passes before all rules, but is not forwarded: no host on the link could be reached without it."""
+    OUR_OWN = "IKE and ESP"
+    """The sockets of ipsecd have a policy of their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One look into the SPD."""
+
+    direction: Direction
+    """FORWARD, then OUT, for a forwarded packet."""
+    action: Action
+    """PROTECT: what leaves is encrypted, what came in clear is dropped."""
+    reason: Reason
+    rule: KernelRule | None
+    """That of the file which decides."""
+    shadowed: tuple[KernelRule, ...] = ()
+    """Later rules that match the packet as well."""
+    possible: tuple[KernelRule, ...] = ()
+    """Earlier rules that decide instead if what was not said of the packet fits them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What becomes of a packet; the steps end with the one that discards it."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def deciding(self) -> Step:
+        """The step that matters most: the one that discards, else one that protects, else the first."""
+        for action in (Action.DISCARD, Action.PROTECT):
+            for step in self.steps:
+                if step.action is action:
+                    return step
+        return self.steps[0]
+
+    @property
+    def action(self) -> Action:
+        """What is done with the packet in the end."""
+        return self.deciding.action
+
+    @property
+    def certain(self) -> bool:
+        """Whether no more needs to be said of the packet to know."""
+        return not any(step.possible for step in self.steps)
+
+
+def decide(policy: Policy, packet: Packet) -> Decision:
+    """What is done with `packet` under `policy`, whether or not it is in force."""
+    if packet.direction is not Direction.FORWARD:
+        return Decision(steps=(_look_up(policy, packet, packet.direction),))
+    inward = _look_up(policy, packet, Direction.FORWARD)
+    if inward.action is Action.DISCARD:
+        return Decision(steps=(inward,))
+    return Decision(steps=(inward, _look_up(policy, packet, Direction.OUT)))
+
+
+def _look_up(policy: Policy, packet: Packet, direction: Direction) -> Step:
+    seen = _Seen(packet, outward=direction is Direction.OUT)
+    exempt = _exempt(policy, packet, seen, direction)
+    if exempt is not None:
+        return Step(direction=direction, action=Action.BYPASS, reason=exempt, rule=None)
+    possible: list[KernelRule] = []
+    matching: list[KernelRule] = []
+    for rule in policy.kernel_rules[: policy.rules]:
+        fit = seen.fits(rule)
+        if fit is None and not matching:
+            possible.append(rule)
+        elif fit:
+            matching.append(rule)
+    if not matching:
+        action = Action.DISCARD if policy.unmatched is Unmatched.DISCARD else Action.BYPASS
+        return Step(direction=direction, action=action, reason=Reason.UNMATCHED, rule=None, possible=tuple(possible))
+    return Step(
+        direction=direction,
+        action=matching[0].action,
+        reason=Reason.RULE,
+        rule=matching[0],
+        shadowed=tuple(matching[1:]),
+        possible=tuple(possible),
+    )
+
+
+def _exempt(policy: Policy, packet: Packet, seen: "_Seen", direction: Direction) -> Reason | None:
+    if packet.source.is_loopback or packet.destination.is_loopback:
+        return Reason.LOOPBACK
+    if direction is Direction.FORWARD or packet.direction is Direction.FORWARD:
+        return None
+    if packet.protocol == ICMPV6 and packet.icmp_type in _NEIGHBOUR_DISCOVERY and _speaks_of_ipv6(policy):
+        return Reason.NEIGHBOUR_DISCOVERY
+    if packet.protocol == ESP or (packet.protocol == UDP and seen.local_port in IKE_PORTS):
+        return Reason.OUR_OWN
+    return None
+
+
+def _speaks_of_ipv6(policy: Policy) -> bool:
+    return any(prefix.address.version == 6 for rule in policy.kernel_rules for prefix in rule.local)
+
+
+class _Seen:
+    """A packet with its ends told apart, local and remote."""
+
+    def __init__(self, packet: Packet, *, outward: bool) -> None:
+        ends = (packet.source, packet.destination)
+        ports = (packet.source_port, packet.destination_port)
+        self._local, self._remote = ends if outward else ends[::-1]
+        self.local_port, self._remote_port = ports if outward else ports[::-1]
+        self._packet = packet
+
+    def fits(self, rule: KernelRule) -> bool | None:
+        """Whether `rule` matches; None if that hangs on what is not said of the packet."""
+        if not (_holds(rule.local, self._local) and _holds(rule.remote, self._remote)):
+            return False
+        answers = (self._fits_interface(rule), self._fits_protocol(rule), *self._fit_ports(rule))
+        if False in answers:
+            return False
+        return None if None in answers else True
+
+    def _fits_interface(self, rule: KernelRule) -> bool | None:
+        if not rule.interface:
+            return True
+        return rule.interface == self._packet.interface if self._packet.interface else None
+
+    def _fits_protocol(self, rule: KernelRule) -> bool | None:
+        if not rule.protocol:
+            return True
+        return None if self._packet.protocol is None else rule.protocol == self._packet.protocol
+
+    def _fit_ports(self, rule: KernelRule) -> tuple[bool | None, ...]:
+        if rule.protocol in (ICMP, ICMPV6):
+            # One range for both sides (RFC 7296 section 3.13.1): the side that says something says it.
+            said = rule.local_port if rule.local_port != ANY_PORT else rule.remote_port
+            kind = self._packet.icmp_type
+            return (_in(said, None if kind is None else kind << 8 | self._packet.icmp_code),)
+        return _in(rule.local_port, self.local_port), _in(rule.remote_port, self._remote_port)
+
+
+def _in(ports: PortRange, port: int | None) -> bool | None:
+    if ports == ANY_PORT:
+        return True
+    return None if port is None else ports.first <= port <= ports.last
+
+
+def _holds(prefixes: Sequence[Prefix], address: IpAddress) -> bool:
+    version, width, bits = address.version, address.max_prefixlen, int(address)
+    for prefix in prefixes:
+        if prefix.address.version == version and not (int(prefix.address) ^ bits) >> (width - prefix.length):
+            return True
+    return False
