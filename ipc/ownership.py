@@ -3,6 +3,9 @@
 OWNER_TAG = 0x49
 """Top byte of the reqid of every SA and of the index of every XFRM policy."""
 
+SECURE_TAG = 0x4A
+"""Top byte of the index, and `user` of the selector, of the policies that secure mode needs. They stay at a stop."""
+
 XFRM_TAG_BASE = OWNER_TAG << 24
 """reqid = XFRM_TAG_BASE | rule_id; policy index = XFRM_TAG_BASE | serial << 3 | direction."""
 

@@ -41,6 +41,8 @@ class XfrmMessage(enum.IntEnum):
     EXPIRE = 0x18
     UPDPOLICY = 0x19
     NEWSPDINFO = 0x24
+    SETDEFAULT = 0x27
+    GETDEFAULT = 0x28
 
 
 class XfrmGroup(enum.IntEnum):

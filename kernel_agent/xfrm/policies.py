@@ -19,10 +19,11 @@ from kernel_agent.xfrm.structs import MaskedPort, Selector
 
 PRIORITIES_PER_RULE = 16
 _ALLOW, _BLOCK = 4, 8
-_NEIGHBOUR_DISCOVERY_PRIORITY = 1
+_EXEMPT_PRIORITY = 1
 _NEIGHBOUR_DISCOVERY_TYPES = PortRange(first=133 << 8, last=137 << 8 | 255)
 """ICMPv6 types 133 to 137 (RFC 4861 section 4), any code."""
 _ANY_IPV6 = Prefix(address=ipaddress.IPv6Address(0), length=0)
+_IPV6_LOOPBACK = Prefix(address=ipaddress.IPv6Address(1), length=128)
 INNER = structs.pack_mark(INNER_MARK, INNER_MARK)
 
 
@@ -75,7 +76,7 @@ def kernel_policies(rules: Iterable[KernelRule]) -> dict[bytes, Policy]:
     """The policies of the kernel's ESP by their keys: out, in and forward for each flow, with templates for PROTECT."""
     ordered = tuple(rules)
     ruled = (policy for rule in ordered for flow in flows_of(rule) for policy in _plain(rule, flow))
-    return _by_key(itertools.chain(_neighbour_discovery(ordered), ruled))
+    return _by_key(itertools.chain(_exempt_from(ordered), ruled))
 
 
 def userspace_policies(rules: Iterable[KernelRule], tun_ifindex: int) -> dict[bytes, Policy]:
@@ -90,7 +91,7 @@ def userspace_policies(rules: Iterable[KernelRule], tun_ifindex: int) -> dict[by
         for flow in flows_of(rule)
         for policy in (_around_tun(rule, flow, tun_ifindex) if rule.action is Action.PROTECT else _plain(rule, flow))
     )
-    return _by_key(itertools.chain(_neighbour_discovery(ordered), ruled))
+    return _by_key(itertools.chain(_exempt_from(ordered), ruled))
 
 
 def _by_key(policies: Iterable[Policy]) -> dict[bytes, Policy]:
@@ -101,32 +102,42 @@ def _by_key(policies: Iterable[Policy]) -> dict[bytes, Policy]:
     return result
 
 
-def _neighbour_discovery(rules: tuple[KernelRule, ...]) -> Iterator[Policy]:
-    """Before all rules: neighbour discovery passes in clear where a rule is about IPv6.
+def exempt() -> Iterator[Policy]:
+    """IPv6 that no rule should stop: neighbour discovery, and ::1 speaking to itself.
 
-    Without it no host on the same link can be reached, and so no tunnel to it can come up. It never leaves the link
-    (RFC 4861 section 11.2), and is not forwarded.
+    Without neighbour discovery no host on the same link can be reached, and so no tunnel to it can come up. It never
+    leaves the link (RFC 4861 section 11.2), and is not forwarded. The kernel exempts the loopback device for IPv4
+    only; a packet with ::1 that comes from a wire is none that it takes (RFC 4291 section 2.5.3).
     """
-    if not any(prefix.address.version == 6 for rule in rules for prefix in rule.local):
-        return
-    for masked in port_masks(_NEIGHBOUR_DISCOVERY_TYPES):
-        kind, code = icmp_masks(masked)
-        flow = Flow(
-            local=_ANY_IPV6,
-            remote=_ANY_IPV6,
-            protocol=socket.IPPROTO_ICMPV6,
-            source_port=kind,
-            destination_port=code,
-        )
+    flows = [
+        Flow(local=_ANY_IPV6, remote=_ANY_IPV6, protocol=socket.IPPROTO_ICMPV6, source_port=kind, destination_port=code)
+        for kind, code in map(icmp_masks, port_masks(_NEIGHBOUR_DISCOVERY_TYPES))
+    ]
+    anything = structs.ANY_MASKED_PORT
+    flows.append(
+        Flow(local=_IPV6_LOOPBACK, remote=_IPV6_LOOPBACK, protocol=0, source_port=anything, destination_port=anything)
+    )
+    for flow in flows:
         for direction in (Direction.OUT, Direction.IN):
             yield Policy(
                 direction=direction,
                 selector=selector_of(flow, direction),
                 mark=structs.NO_MARK,
-                priority=_NEIGHBOUR_DISCOVERY_PRIORITY,
+                priority=_EXEMPT_PRIORITY,
                 action=PolicyAction.ALLOW,
                 template=b"",
             )
+
+
+def _exempt_from(rules: tuple[KernelRule, ...]) -> Iterator[Policy]:
+    """Before all rules, where one is about IPv6, or its tunnel goes by IPv6."""
+    if any(_speaks_of_ipv6(rule) for rule in rules):
+        yield from exempt()
+
+
+def _speaks_of_ipv6(rule: KernelRule) -> bool:
+    by_ipv6 = rule.peer_address is not None and rule.peer_address.version == 6
+    return by_ipv6 or any(prefix.address.version == 6 for prefix in rule.local)
 
 
 def _priority(rule: KernelRule, offset: int) -> int:

@@ -95,6 +95,11 @@ def pack_selector(selector: Selector) -> bytes:
     )
 
 
+def with_user(selector: bytes, user: int) -> bytes:
+    """A packed selector with its `user`: the kernel tells selectors apart by it, and matches packets without it."""
+    return selector[:-4] + struct.pack("=I", user)
+
+
 def unpack_selector(data: bytes) -> Selector:
     """The selector in the 56 bytes that `pack_selector` makes; Malformed if its family is not IP's."""
     (daddr, saddr, dport, dport_mask, sport, sport_mask, family, length_d, length_s, proto, ifindex, _) = (
