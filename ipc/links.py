@@ -76,7 +76,7 @@ LOADER_AGENT = Link(
     Role.KERNEL_AGENT,
     Role.POLICY_LOADER,
     frozenset({m.NeedPolicy, m.PolicyInstalled, m.PolicyNotInstalled}),
-    frozenset({m.BeginPolicy, m.AddPolicy, m.CommitPolicy}),
+    frozenset({m.BeginPolicy, m.AddPolicy, m.AddManualSas, m.CommitPolicy}),
 )
 LOADER_WORKER = Link(
     "loader-worker",

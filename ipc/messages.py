@@ -669,6 +669,14 @@ class SaName:
     destination: IpAddress
 
 
+@message(56)
+class AddManualSas:
+    """Loader to agent: SAs of the policy begun whose keys the operator fixed (`KernelRule.manual`), with the policy."""
+
+    generation: int
+    sas: Annotated[tuple[Sa, ...], MaxLength(RULES_PER_MESSAGE)]
+
+
 @message(80)
 class AllocateSpi:
     """Give me `count` inbound SPIs; one that is never used is simply forgotten."""
