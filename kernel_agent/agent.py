@@ -16,6 +16,7 @@ from ipc.messages import KernelRule, Sa, SaName
 from ipc.types import Action, Direction
 from kernel_agent import guard
 from kernel_agent.data_path import DataPath, DataPathError, Listener, SecurityPolicy, missing_interfaces
+from kernel_agent.manual import ManualSas, name_of
 from kernel_agent.policy_batch import PolicyBatch
 from kernel_agent.reconcile import unnamed_sas
 
@@ -113,6 +114,7 @@ class Agent:
         """What this process has put into its present data path."""
         self._rules: dict[int, KernelRule] = {}
         self._sas = SaTable(surroundings.random_bytes)
+        self._manual = ManualSas()
         self._acquires: dict[int, _KeptAcquire] = {}
         self._named: set[SaName] = set()
         self._synchronised = False
@@ -134,6 +136,7 @@ class Agent:
         return {
             m.BeginPolicy: lambda message, _peer: self.on_begin_policy(message),
             m.AddPolicy: lambda message, _peer: self.on_add_policy(message),
+            m.AddManualSas: lambda message, _peer: self.on_add_manual_sas(message),
             m.CommitPolicy: lambda message, _peer: self.on_commit_policy(message),
         }
 
@@ -162,7 +165,7 @@ class Agent:
         if self._data_path is not None:
             self._data_path.leave()
         self._data_path, self._use = data_path, message
-        self._sas = SaTable(self._surroundings.random_bytes)
+        self._sas, self._manual = SaTable(self._surroundings.random_bytes), ManualSas()
         for installed in data_path.installed_sas():
             self._sas.add(installed.name, installed.rule_id)
         self._enforced = None
@@ -209,6 +212,15 @@ class Agent:
         except guard.Refused as error:
             self._refuse_policy(message.generation, str(error))
 
+    def on_add_manual_sas(self, message: m.AddManualSas) -> None:
+        """Some SAs with fixed keys; refused ones end the batch."""
+        if self._batch is None:
+            return
+        try:
+            self._batch.add_manual_sas(message)
+        except guard.Refused as error:
+            self._refuse_policy(message.generation, str(error))
+
     def on_commit_policy(self, message: m.CommitPolicy) -> None:
         """Enforces the batch, or says why not; a batch that was refused has been answered already."""
         batch, self._batch = self._batch, None
@@ -234,23 +246,43 @@ class Agent:
         if missing:
             raise DataPathError(missing)
         self._enforced = None
-        data_path.install_policy(policy)
+        change = self._manual.change(policy.manual_sas, self._sas.rules)
+        self._check_names_are_free(change.replaced)
+        self._manual.apply(change, data_path)
+        try:
+            data_path.install_policy(policy)
+        except DataPathError:
+            self._manual.undo(change, data_path)
+            raise
         self._policy = self._enforced = policy
         self._rules = {rule.rule_id: rule for rule in policy.rules}
+        for sa in change.all:
+            self._sas.remove(name_of(sa))
+            self._sas.add(name_of(sa), sa.rule_id)
+        self._manual.known = {name_of(sa): sa for sa in policy.manual_sas}
         self._delete_orphans(data_path)
 
     def _delete_orphans(self, data_path: DataPath) -> None:
         """SAs whose rule is gone or changed: what they carry is not wanted any more, whatever the worker does."""
-        orphans = tuple(name for name, rule_id in self._sas.rules.items() if not self._protects(rule_id))
+        orphans = tuple(name for name, rule_id in self._sas.rules.items() if not self._wants(name, rule_id))
         for name in orphans:
             self._sas.remove(name)
         if orphans:
             log.info("%d SAs of rules that are gone are removed", len(orphans))
             data_path.delete_sas(orphans, _log_failure)
 
-    def _protects(self, rule_id: int) -> bool:
+    def _wants(self, name: SaName, rule_id: int) -> bool:
         rule = self._rules.get(rule_id)
-        return rule is not None and rule.action is Action.PROTECT
+        if rule is None or rule.action is not Action.PROTECT:
+            return False
+        return not rule.manual or name in self._manual.known
+
+    def _check_names_are_free(self, replaced: tuple[Sa, ...]) -> None:
+        """SAs with fixed keys take the place of their like, and not of what was negotiated under another rule."""
+        for sa in replaced:
+            former = self._rules.get(self._sas.rules[name_of(sa)])
+            if former is not None and not former.manual:
+                raise guard.Refused(f"SPI {sa.spi:08x} to {sa.destination} is in use by rule {former.name}")
 
     def _refuse_policy(self, generation: int, reason: str) -> None:
         self._batch = None
@@ -281,7 +313,7 @@ class Agent:
             return
         good: list[Sa] = []
         for sa in message.sas:
-            name = _name(sa)
+            name = name_of(sa)
             try:
                 guard.check_sa(sa, self._rules)
             except guard.Refused as error:
@@ -300,6 +332,7 @@ class Agent:
         self._speech.worker(m.Expire(sa=name, hard=True))
 
     def _end_synchronisation(self, data_path: DataPath) -> None:
+        self._named |= self._manual.known.keys()
         unnamed = unnamed_sas(self._named, data_path.installed_sas())
         if unnamed:
             log.info("%d SAs that the worker does not know are removed", len(unnamed))
@@ -335,7 +368,7 @@ class Agent:
             self._speech.worker(m.SaRefused(request_id=message.request_id, reason=str(error)))
             return
         for sa in message.sas:
-            self._sas.add(_name(sa), sa.rule_id)
+            self._sas.add(name_of(sa), sa.rule_id)
         self._data_path.add_sas(message.sas, lambda reason: self._added(message, reason))
 
     def _wait(self, message: m.AddSa) -> None:
@@ -347,7 +380,7 @@ class Agent:
     def _added(self, message: m.AddSa, reason: str) -> None:
         if reason:
             for sa in message.sas:
-                self._sas.remove(_name(sa))
+                self._sas.remove(name_of(sa))
             log.warning("an SA is not installed: %s", reason)
             self._speech.worker(m.SaRefused(request_id=message.request_id, reason=reason))
             return
@@ -358,8 +391,8 @@ class Agent:
         self._speech.worker(m.SaAdded(request_id=message.request_id))
 
     def on_delete_sa(self, message: m.DeleteSa) -> None:
-        """Deletes those that are ours; what is not there is deleted already."""
-        names = tuple(name for name in message.sas if name in self._sas.rules)
+        """Deletes those that are the worker's; what is not there is deleted already."""
+        names = self._of_worker(message.sas)
         for name in names:
             self._sas.remove(name)
         if self._data_path is None or not names:
@@ -374,22 +407,27 @@ class Agent:
             self._speech.worker(m.SaDeleted(request_id=message.request_id))
 
     def on_query_sa(self, message: m.QuerySa) -> None:
-        """Usage of those that are ours."""
+        """Usage of those that are the worker's."""
 
         def answer(usage: tuple[m.Usage, ...]) -> None:
             self._speech.worker(m.SaUsage(request_id=message.request_id, usage=usage))
 
-        names = tuple(name for name in message.sas if name in self._sas.rules)
+        names = self._of_worker(message.sas)
         if self._data_path is None or not names:
             answer(())
         else:
             self._data_path.query_sas(names, answer)
 
+    def _of_worker(self, names: tuple[SaName, ...]) -> tuple[SaName, ...]:
+        """Those of `names` that exist and that IKE made."""
+        return tuple(name for name in names if name in self._sas.rules and name not in self._manual.known)
+
     # ------------------------------------------------------------- what the data path says
 
     def acquired(self, acquire: m.Acquire) -> None:
         """A packet waits: the worker hears of it, a later one again until an SA answers it."""
-        if acquire.rule_id not in self._rules:
+        rule = self._rules.get(acquire.rule_id)
+        if rule is None or rule.manual:
             return
         self._forget_old_acquires()
         if len(self._acquires) < MAX_KEPT_ACQUIRES:
@@ -404,8 +442,12 @@ class Agent:
         self._speech.worker(acquire)
 
     def expired(self, expire: m.Expire) -> None:
-        """A lifetime is over."""
+        """A lifetime is over. Fixed keys have none; only a data path that can't go on with one says so."""
         if expire.sa not in self._sas.rules:
+            return
+        if expire.sa in self._manual.known:
+            if expire.hard:
+                log.error("SA %08x, which has fixed keys, is gone", expire.sa.spi)
             return
         if expire.hard:
             self._sas.remove(expire.sa)
@@ -413,7 +455,7 @@ class Agent:
 
     def peer_moved(self, moved: m.PeerMoved) -> None:
         """The peer's address or port changed behind a NAT."""
-        if moved.sa in self._sas.rules:
+        if moved.sa in self._sas.rules and moved.sa not in self._manual.known:
             self._speech.worker(moved)
 
     def _forget_old_acquires(self) -> None:
@@ -424,10 +466,6 @@ class Agent:
     def _label(self, rule_id: int) -> str:
         rule = self._rules.get(rule_id)
         return rule.name if rule is not None else str(rule_id)
-
-
-def _name(sa: Sa) -> SaName:
-    return SaName(spi=sa.spi, destination=sa.destination)
 
 
 def _log_failure(reason: str) -> None:

@@ -32,6 +32,8 @@ class SecurityPolicy:
     interfaces: tuple[str, ...]
     unmatched: Unmatched
     rules: tuple[KernelRule, ...]
+    manual_sas: tuple[Sa, ...] = ()
+    """Those of the rules with fixed keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,12 @@ Every check raises Refused with one sentence. An SA passes only if a rule of the
 SA (RFC 4301 section 4.4.3: the PAD and SPD, not the key exchange, decide what may be protected how).
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ipc.algorithms import (
     INTEGRITY_KEY_BYTES,
+    EncryptionId,
     EsnId,
     EspProposal,
     IntegrityId,
@@ -82,11 +83,50 @@ def check_new_sas(sas: tuple[Sa, ...], rules: Mapping[int, KernelRule], installe
         )
 
 
+def check_manual_sas(sas: Sequence[Sa], rules: Mapping[int, KernelRule]) -> None:
+    """Refuses SAs with fixed keys that their rules do not ask for, or that must not have fixed keys.
+
+    Such a key lives longer than any count of its packets. So nothing may rest on sequence numbers that never repeat: no
+    anti-replay service and no ESN (RFC 4303 sections 2.2 and 3.3.3), and no cipher whose IV is a counter (RFC 4106
+    section 2, RFC 7634 section 2, RFC 8221 section 4).
+    """
+    names: set[SaName] = set()
+    for sa in sas:
+        rule = _rule_of(sa, rules)
+        label = f"rule {rule.name}"
+        _require(rule.manual, f"{label} has no fixed keys: its SAs come from IKE")
+        _require(
+            sa.cipher.id is EncryptionId.AES_CBC,
+            f"{label}: {cipher_name(sa.cipher)} must not have a fixed key (RFC 8221 section 4): use aes256 with sha256",
+        )
+        _require(
+            not sa.esn and not sa.replay_window_packets,
+            f"{label}: with fixed keys there is no anti-replay service and no ESN (RFC 4303 section 3.3.3)",
+        )
+        limits = (sa.soft_lifetime_s, sa.hard_lifetime_s, sa.soft_lifetime_bytes, sa.hard_lifetime_bytes)
+        packets = (sa.soft_lifetime_packets, sa.hard_lifetime_packets)
+        _require(not any(limits) and not any(packets), f"{label}: fixed keys have no lifetime: nobody would renew them")
+        _check_against_rule(sa, rule)
+        name = SaName(spi=sa.spi, destination=sa.destination)
+        _require(name not in names, f"{label}: SPI {sa.spi:08x} to {sa.destination} is used twice")
+        names.add(name)
+
+
 def check_sa(sa: Sa, rules: Mapping[int, KernelRule]) -> None:
-    """Refuses an SA that no rule in force asks for, or whose numbers the kernel could not hold."""
+    """Refuses an SA of the worker's that no rule in force asks for, or whose numbers the kernel could not hold."""
+    rule = _rule_of(sa, rules)
+    _require(not rule.manual, f"rule {rule.name} has fixed keys: no SA of it comes from IKE")
+    _check_against_rule(sa, rule)
+
+
+def _rule_of(sa: Sa, rules: Mapping[int, KernelRule]) -> KernelRule:
     rule = rules.get(sa.rule_id)
     if rule is None:
         raise Refused(f"there is no rule {sa.rule_id}")
+    return rule
+
+
+def _check_against_rule(sa: Sa, rule: KernelRule) -> None:
     _require(rule.action is Action.PROTECT, f"rule {rule.name} does not protect")
     _require(sa.direction in (Direction.IN, Direction.OUT), "an SA goes in or out")
     _require(FIRST_SPI <= sa.spi <= LAST_SPI, f"SPI {sa.spi:x} is out of range")
