@@ -26,7 +26,7 @@ from ike_worker.ikev2.ike_sa import IkeSa
 from ike_worker.ikev2.policy import Policy
 from ike_worker.ikev2.states import ChildState, State, enter
 from ike_worker.ikev2.wire.payload import Payload
-from ike_worker.ikev2.wish import CHILD_WISHES, Wish, WishKind
+from ike_worker.ikev2.wish import INHERITED_WISHES, Wish, WishKind
 from ipc.messages import Sa
 from ipc.types import AuthMethod, IpAddress
 
@@ -137,6 +137,10 @@ class Context:
     def jittered(self, seconds: float) -> float:
         """`seconds`, shortened at random by up to JITTER."""
         return seconds * (1.0 - JITTER * int.from_bytes(self.random_bytes(2), "big") / 65535)
+
+    def new_nonce(self) -> bytes:
+        """A nonce of ours."""
+        return self.random_bytes(NONCE_BYTES)
 
     def schedule(self, sa: IkeSa, when: float) -> None:
         """The timer looks at `sa` at `when`, or earlier if it does already."""
@@ -330,6 +334,9 @@ class Context:
         if sa.reported:
             self.gone[sa.own_spi] = None
         self._keep_ghost(sa)
+        candidate = self.ike_sas.get(sa.window.pending.candidate) if sa.window.pending is not None else None
+        if candidate is not None and candidate.state is State.CANDIDATE:
+            self.close(candidate, reason)
         for wish in sa.all_wishes:
             if wish.kind is WishKind.CREATE_CHILD:
                 self.report_failure(sa, wish, reason)
@@ -390,7 +397,7 @@ class Context:
     def move_children(self, old: IkeSa, new: IkeSa) -> None:
         """`new` inherits the Child SAs of `old`, and what is wanted of them (RFC 7296 section 2.18)."""
         new.children, old.children = old.children, {}
-        new.wishes.extend(wish for wish in old.wishes if wish.kind in CHILD_WISHES)
+        new.wishes.extend(wish for wish in old.wishes if wish.kind in INHERITED_WISHES)
         old.wishes.clear()
         for spi_in in new.children:
             self.child_owners[spi_in] = new

@@ -122,12 +122,14 @@ def _receive_request(
 def _is_early(sa: IkeSa, contents: Contents) -> bool:
     """Whether a request overtook the response that tells us what it is about. It will come again.
 
-    That is so before IKE_AUTH is answered, and where it names a Child SA that we do not know while one that we asked
-    for is being made.
+    That is so before IKE_AUTH is answered, before it is clear whose rekey of the IKE SA wins, and where it names a
+    Child SA that we do not know while one that we asked for is being made.
     """
     pending = sa.window.pending
     if sa.state is State.AUTHENTICATING:
         return True
+    if sa.state is State.CANDIDATE:
+        return all(delete.protocol != ProtocolId.IKE for delete in contents.deletes)
     if pending is None or pending.wish.kind not in (WishKind.CREATE_CHILD, WishKind.REKEY_CHILD):
         return False
     named = [spi for delete in contents.deletes if delete.protocol == ProtocolId.ESP for spi in delete.spis]
@@ -215,6 +217,7 @@ def _answer(context: Context, sa: IkeSa, exchange_type: int, tail: bytes, respon
     context.send(sa, window.last_response)
     context.mark_changed(sa)
     if response.close:
+        rekey_ike_sa.adopt_candidate(context, sa)
         if sa.state is State.HALF_OPEN:
             context.report_failure(sa, None, response.close)
         context.close(sa, response.close)
@@ -275,7 +278,7 @@ def _fail(context: Context, sa: IkeSa, pending: Pending, contents: Contents | No
     elif kind in (WishKind.CREATE_CHILD, WishKind.REKEY_CHILD):
         create_child_sa.failed(context, sa, pending, contents, failure)
     elif kind is WishKind.REKEY_IKE:
-        rekey_ike_sa.failed(context, sa, failure)
+        rekey_ike_sa.failed(context, sa, pending, failure)
     else:
         # A DELETE or a question whether the peer lives is answered by whatever is authentic.
         log.debug("%s: response %d: %s", sa, pending.message_id, failure)
@@ -309,6 +312,8 @@ def _next_wish(context: Context, sa: IkeSa) -> Wish | None:
 def _is_possible(context: Context, sa: IkeSa, wish: Wish) -> bool:
     if sa.state is not State.ESTABLISHED:
         return wish.kind is WishKind.DELETE_IKE
+    if wish.kind is WishKind.REKEY_IKE and sa.window.serving:
+        return False  # what is being made for the peer could miss the move
     return context.has_policy or wish.kind not in (WishKind.CREATE_CHILD, WishKind.REKEY_CHILD)
 
 
@@ -379,6 +384,7 @@ def retransmit_or_give_up(context: Context, sa: IkeSa) -> None:
     if pending is None or pending.answered or context.now < pending.next_due:
         return
     if context.now >= pending.give_up_at:
+        rekey_ike_sa.adopt_candidate(context, sa)
         context.close(sa, f"the peer at {sa.path.remote} does not answer")
         return
     if fragmentation.cut_smaller(sa, pending, context.random_bytes):

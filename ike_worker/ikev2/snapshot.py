@@ -60,7 +60,8 @@ class PendingState:
     next_at: float
     give_up_at: float
     collided_spi_in: int
-    collided_nonce: bytes
+    collided_nonces: tuple[bytes, ...]
+    candidate: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +150,8 @@ def _take_pending(pending: Pending) -> PendingState:
         next_at=pending.next_at,
         give_up_at=pending.give_up_at,
         collided_spi_in=pending.collided_spi_in,
-        collided_nonce=pending.collided_nonce,
+        collided_nonces=pending.collided_nonces,
+        candidate=pending.candidate,
     )
 
 
@@ -228,7 +230,8 @@ def _rebuild_pending(state: PendingState) -> Pending:
     pending.next_at = state.next_at
     pending.give_up_at = state.give_up_at
     pending.collided_spi_in = state.collided_spi_in
-    pending.collided_nonce = state.collided_nonce
+    pending.collided_nonces = state.collided_nonces
+    pending.candidate = state.candidate
     return pending
 
 

@@ -27,6 +27,7 @@ class State(enum.Enum):
     HALF_OPEN = "half-open"
     AUTHENTICATING = "authenticating"
     ESTABLISHED = "established"
+    CANDIDATE = "candidate"
     REKEYED = "rekeyed"
     DELETING = "deleting"
     CLOSED = "closed"
@@ -65,8 +66,8 @@ class ChildTransition:
     story: str
 
 
-FIRST_STATES = frozenset({State.CONNECTING, State.HALF_OPEN, State.ESTABLISHED})
-"""ESTABLISHED is the first state of an IKE SA that a rekey makes."""
+FIRST_STATES = frozenset({State.CONNECTING, State.HALF_OPEN, State.ESTABLISHED, State.CANDIDATE, State.REKEYED})
+"""A rekey makes the last three: REKEYED is what lost to the peer's rekey before it was used."""
 FIRST_CHILD_STATES = frozenset({ChildState.INBOUND, ChildState.INSTALLED, ChildState.DELETING})
 """DELETING is the first state of a Child SA that lost a rekey collision before it was installed."""
 
@@ -78,6 +79,10 @@ TRANSITIONS = (
     Transition(State.AUTHENTICATING, State.CLOSED, "No answer, or the responder refused us."),
     Transition(State.HALF_OPEN, State.ESTABLISHED, "The initiator's AUTH is right."),
     Transition(State.HALF_OPEN, State.CLOSED, "The initiator went away, or its AUTH is wrong."),
+    Transition(State.CANDIDATE, State.ESTABLISHED, "The peer rekeyed it too, and ours lost: it takes the Child SAs."),
+    Transition(State.CANDIDATE, State.REKEYED, "The peer rekeyed it too, and ours won: the peer deletes it."),
+    Transition(State.CANDIDATE, State.DELETING, "We sent DELETE."),
+    Transition(State.CANDIDATE, State.CLOSED, "The peer sent DELETE, or the IKE SA that it was to replace is gone."),
     Transition(State.ESTABLISHED, State.REKEYED, "A new IKE SA has taken its Child SAs; its initiator deletes it."),
     Transition(State.ESTABLISHED, State.DELETING, "We sent DELETE."),
     Transition(State.ESTABLISHED, State.CLOSED, "The peer sent DELETE, or is dead, or has forgotten us."),

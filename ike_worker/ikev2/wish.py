@@ -17,8 +17,8 @@ class WishKind(enum.IntEnum):
     LIVENESS = 6
 
 
-CHILD_WISHES = frozenset({WishKind.CREATE_CHILD, WishKind.REKEY_CHILD, WishKind.DELETE_CHILD})
-"""Those that a rekey of the IKE SA hands on."""
+INHERITED_WISHES = frozenset({WishKind.CREATE_CHILD, WishKind.REKEY_CHILD, WishKind.DELETE_CHILD, WishKind.DELETE_IKE})
+"""Those that a rekey of the IKE SA hands on: whoever wanted the old one deleted wants no new one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 from ike_worker.ikev2 import child_negotiation as negotiation
 from ike_worker.ikev2.child_sa import REPLACED_LIFE_S, SWITCH_OUTBOUND_S, ChildSa
-from ike_worker.ikev2.context import NONCE_BYTES, Context, Request, Response, Work
+from ike_worker.ikev2.context import Context, Request, Response, Work
 from ike_worker.ikev2.errors import Ikev2Error, MalformedMessage, Refused, RefusedHere
 from ike_worker.ikev2.exchange_rules import Contents
+from ike_worker.ikev2.exchanges import rekey_ike_sa
 from ike_worker.ikev2.exchanges.ike_sa_init import wanted_group
 from ike_worker.ikev2.features import collisions
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
@@ -54,7 +55,7 @@ def request(context: Context, sa: IkeSa, wish: Wish) -> Work[Request | None]:
     spi = yield from context.allocate_spi(rule.rule_id)
     if old is not None and old.state is not ChildState.REKEYING:
         return None
-    nonce = context.random_bytes(NONCE_BYTES)
+    nonce = context.new_nonce()
     groups = [one for proposal in rule.esp_proposals for one in proposal.key_exchange]
     payloads = negotiation.offer(rule, wish, spi, key_exchange=True)
     payloads.insert(1, Nonce(data=nonce))
@@ -84,7 +85,7 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
         _on_error(context, sa, pending, contents.wrong)
         return
     agreement, pair, nonce_r = _conclude(context, sa, pending, contents)
-    if collisions.we_lose(pending, nonce_r):
+    if collisions.we_lose(sa, pending, nonce_r):
         sa.window.pending = None
         log.info("%s: our rekey of child %08x lost to the peer's", sa, pending.wish.spi_in)
         _not_rekeyed(context, sa, pending, RETRY_REKEY_S)
@@ -201,7 +202,13 @@ def _on_error(context: Context, sa: IkeSa, pending: Pending, wrong: Notify) -> N
 
 
 def _try_group(context: Context, sa: IkeSa, pending: Pending, group: KeyExchangeId | None) -> bool:
-    """Asks again with the group that the responder wants, if it was offered and not tried yet."""
+    """Asks again with the group that the responder wants, if it was offered and not tried yet.
+
+    Not where the peer has rekeyed the same Child SA meanwhile: that will do.
+    """
+    if pending.collided_spi_in in sa.children:
+        _not_rekeyed(context, sa, pending, RETRY_REKEY_S)
+        return True
     rule = context.policy.rule(pending.wish.rule_id)
     tried = pending.key_exchange
     if rule is None or group is None or tried is None or pending.wish.group:
@@ -220,7 +227,7 @@ def _try_group(context: Context, sa: IkeSa, pending: Pending, group: KeyExchange
 
 def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     """Answers a request for a Child SA. Refused, or RefusedHere, where there is to be none."""
-    if sa.state is not State.ESTABLISHED or sa.wants(WishKind.REKEY_IKE) or sa.wants(WishKind.DELETE_IKE):
+    if sa.state is not State.ESTABLISHED or rekey_ike_sa.own_rekey(sa) or sa.wants(WishKind.DELETE_IKE):
         # RFC 7296 section 2.25.2: while the IKE SA is rekeyed or deleted, no Child SAs are made.
         raise Refused(NotifyType.TEMPORARY_FAILURE, "the IKE SA is being rekeyed or deleted")
     rekey = contents.notify(NotifyType.REKEY_SA)
@@ -242,7 +249,7 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     )
     shared, payload = _exchange_keys(context, agreement.suite.key_exchange, key_exchange)
     spi = yield from context.allocate_spi(agreement.rule.rule_id)
-    nonce_i, nonce_r = contents.need(Nonce).data, context.random_bytes(NONCE_BYTES)
+    nonce_i, nonce_r = contents.need(Nonce).data, context.new_nonce()
     pair = negotiation.make_sas(
         sa, agreement, spi_in=spi, we_initiate=False, nonce_i=nonce_i, nonce_r=nonce_r, shared=shared
     )

@@ -1,19 +1,20 @@
 """CREATE_CHILD_SA for the IKE SA itself: a new one inherits the Child SAs. RFC 7296 sections 1.3.2, 2.18 and 2.25.2.
 
-While anything else is under way on the old IKE SA the answer is TEMPORARY_FAILURE, also where both sides rekey at
-once: each tries again, after a time that chance makes different.
+While a Child SA is made, rekeyed or closed the answer is TEMPORARY_FAILURE. Where both sides rekey at once, what the
+peer makes is a CANDIDATE until our own request is answered; then the nonces say which of the two takes the Child SAs.
 """
 
 import logging
+import math
 from dataclasses import replace
 
 from ike_worker.ikev2.child_sa import REPLACED_LIFE_S
-from ike_worker.ikev2.context import NONCE_BYTES, Context, Request, Response, Work
+from ike_worker.ikev2.context import Context, Request, Response, Work
 from ike_worker.ikev2.crypto.keymat import IkeSuite, derive_rekeyed_ike_keys
 from ike_worker.ikev2.errors import Ikev2Error, MalformedMessage, Refused, RefusedHere
 from ike_worker.ikev2.exchange_rules import Contents
 from ike_worker.ikev2.exchanges.ike_sa_init import wanted_group
-from ike_worker.ikev2.features import nat_traversal
+from ike_worker.ikev2.features import collisions, nat_traversal
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, name_of
 from ike_worker.ikev2.ike_sa import IkeSa, Session
@@ -23,7 +24,7 @@ from ike_worker.ikev2.wire.key_exchange import KeyExchangePayload
 from ike_worker.ikev2.wire.nonce import Nonce
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.sa import SecurityAssociation
-from ike_worker.ikev2.wish import CHILD_WISHES, Wish, WishKind
+from ike_worker.ikev2.wish import Wish, WishKind
 from ipc.algorithms import KeyExchangeId
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def request(context: Context, sa: IkeSa, wish: Wish) -> Request | None:
         return None
     group = KeyExchangeId(wish.group) if wish.group else sa.keyed.suite.key_exchange
     seed = KeyExchangeSeed.generate(group, context.random_bytes)
-    spi, nonce = context.new_spi(), context.random_bytes(NONCE_BYTES)
+    spi, nonce = context.new_spi(), context.new_nonce()
     payloads: list[Payload] = [
         offer_ike(sa.peer.ike_proposals, spi),
         Nonce(data=nonce),
@@ -62,8 +63,7 @@ def request(context: Context, sa: IkeSa, wish: Wish) -> Request | None:
 
 
 def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) -> Work[None]:
-    """Acts on the response."""
-    sa.window.pending = None
+    """Acts on the response; RemoteError or RefusedHere where no IKE SA comes of it."""
     if contents.wrong is not None:
         _on_error(context, sa, pending, contents)
         return
@@ -77,10 +77,12 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
         raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, "the responder chose what was not offered")
     if not ours.key_exchange.group == chosen.suite.key_exchange == theirs.group:
         raise MalformedMessage("the responder's key exchange is of another group")
+    lost = _is_lost(context, sa, pending, nonce_r)
     new = _make(
         context,
         sa,
         chosen.suite,
+        State.REKEYED if lost else State.ESTABLISHED,
         initiator=True,
         own_spi=pending.spi,
         peer_spi=chosen.proposal.spi,
@@ -88,22 +90,61 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
         nonce_i=pending.nonce,
         nonce_r=nonce_r,
     )
-    _replace(context, sa, new)
-    sa.wishes.append(Wish(kind=WishKind.DELETE_IKE))
+    sa.window.pending = None
+    context.add(new)
+    if lost:
+        _discard(context, sa, new)
+    else:
+        _prevail(context, sa, new, pending)
     return
     yield  # an exchange is a generator, and this one asks nothing
 
 
-def failed(context: Context, sa: IkeSa, error: Ikev2Error) -> None:
-    """No new IKE SA; the old one stands until the next try."""
-    sa.window.pending = None
+def _is_lost(context: Context, sa: IkeSa, pending: Pending, nonce_r: bytes) -> bool:
+    """Whether what the peer's rekey has made takes the place of `sa`, now."""
+    lost = sa.state is State.ESTABLISHED and collisions.we_lose(sa, pending, nonce_r) and adopt_candidate(context, sa)
+    return lost or sa.state is not State.ESTABLISHED
+
+
+def _discard(context: Context, sa: IkeSa, new: IkeSa) -> None:
+    log.info("%s: our rekey lost to the peer's", sa)
+    new.wishes.append(Wish(kind=WishKind.DELETE_IKE))
+    context.mark_changed(new)
+    context.wake(new)
+
+
+def _prevail(context: Context, sa: IkeSa, new: IkeSa, pending: Pending) -> None:
+    candidate = context.ike_sas.get(pending.candidate)
+    if candidate is not None and candidate.state is State.CANDIDATE:
+        _leave_to_peer(context, candidate)
+    _replace(context, sa, new)
+    sa.wishes.appendleft(Wish(kind=WishKind.DELETE_IKE))
+
+
+def failed(context: Context, sa: IkeSa, pending: Pending, error: Ikev2Error) -> None:
+    """No new IKE SA of ours; the old one stands until the next try, if the peer has not replaced it meanwhile."""
     log.info("%s: not rekeyed: %s", sa, error)
-    _later(context, sa, RETRY_S)
+    if not adopt_candidate(context, sa):
+        _later(context, sa, RETRY_S)
+    sa.window.pending = None
+
+
+def adopt_candidate(context: Context, sa: IkeSa) -> bool:
+    """Nothing comes of our own rekey: what the peer's has made, if anything, takes the place of `sa`."""
+    pending = sa.window.pending
+    candidate = context.ike_sas.get(pending.candidate) if pending is not None else None
+    if candidate is None or candidate.state is not State.CANDIDATE:
+        return False
+    enter(candidate, State.ESTABLISHED)
+    _replace(context, sa, candidate)
+    return True
 
 
 def _on_error(context: Context, sa: IkeSa, pending: Pending, contents: Contents) -> None:
     wrong = contents.wrong
-    if wrong is None or sa.state is not State.ESTABLISHED:
+    adopted = adopt_candidate(context, sa)
+    sa.window.pending = None
+    if wrong is None or adopted or sa.state is not State.ESTABLISHED:
         return
     if wrong.type == NotifyType.INVALID_KE_PAYLOAD and not pending.wish.group:
         group = wanted_group(wrong)
@@ -124,7 +165,8 @@ def _later(context: Context, sa: IkeSa, delay_s: float) -> None:
 
 def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     """Answers the peer's request for a new IKE SA."""
-    if _is_busy(sa):
+    own = own_rekey(sa)
+    if _is_busy(sa) or (own is not None and own.candidate):
         raise Refused(NotifyType.TEMPORARY_FAILURE, "something else is under way on the IKE SA")
     theirs = contents.need(KeyExchangePayload)
     chosen = choose_ike(sa.peer.ike_proposals, contents.need(SecurityAssociation), theirs.group)
@@ -134,19 +176,25 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     if theirs.group != group:
         raise Refused(NotifyType.INVALID_KE_PAYLOAD, f"not group {group.name}", group.to_bytes(2, "big"))
     ours = KeyExchangeSeed.generate(group, context.random_bytes).key_exchange
-    nonce_r, own_spi = context.random_bytes(NONCE_BYTES), context.new_spi()
+    nonce_i, nonce_r, own_spi = contents.need(Nonce).data, context.new_nonce(), context.new_spi()
     new = _make(
         context,
         sa,
         chosen.suite,
+        State.ESTABLISHED if own is None else State.CANDIDATE,
         initiator=False,
         own_spi=own_spi,
         peer_spi=chosen.proposal.spi,
         shared=ours.shared_secret(theirs.data),
-        nonce_i=contents.need(Nonce).data,
+        nonce_i=nonce_i,
         nonce_r=nonce_r,
     )
-    _replace(context, sa, new)
+    context.add(new)
+    if own is None:
+        _replace(context, sa, new)
+    else:
+        own.candidate, own.collided_nonces = own_spi, (nonce_i, nonce_r)
+    context.mark_changed(new)
     return Response(
         payloads=[
             ike_answer(chosen, own_spi),
@@ -157,14 +205,20 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     yield  # an exchange is a generator, and this one asks nothing
 
 
+def own_rekey(sa: IkeSa) -> Pending | None:
+    """Our own request to rekey `sa`, if it is under way."""
+    pending = sa.window.pending
+    return pending if pending is not None and pending.wish.kind is WishKind.REKEY_IKE else None
+
+
 def _is_busy(sa: IkeSa) -> bool:
-    if sa.state is not State.ESTABLISHED or sa.window.preparing is not None:
+    """RFC 7296 section 2.25: whether `sa` is being closed, or a Child SA of it is being made, rekeyed or closed."""
+    if sa.state is not State.ESTABLISHED or sa.window.preparing is not None or sa.wants(WishKind.DELETE_IKE):
         return True
     pending = sa.window.pending
-    if pending is not None and pending.wish.kind is not WishKind.LIVENESS:
+    if pending is not None and pending.wish.kind not in (WishKind.LIVENESS, WishKind.REKEY_IKE):
         return True
-    changing = any(child.state in (ChildState.REKEYING, ChildState.DELETING) for child in sa.children.values())
-    return changing or any(wish.kind in CHILD_WISHES for wish in sa.wishes)
+    return any(child.state in (ChildState.REKEYING, ChildState.DELETING) for child in sa.children.values())
 
 
 # ------------------------------------------------------------------ both
@@ -174,6 +228,7 @@ def _make(
     context: Context,
     old: IkeSa,
     suite: IkeSuite,
+    state: State,
     *,
     initiator: bool,
     own_spi: bytes,
@@ -188,7 +243,7 @@ def _make(
         initiator=initiator,
         peer=old.peer,
         path=old.path.successor(),
-        state=State.ESTABLISHED,
+        state=state,
         now=context.now,
     )
     keys = derive_rekeyed_ike_keys(
@@ -206,11 +261,17 @@ def _make(
 
 
 def _replace(context: Context, old: IkeSa, new: IkeSa) -> None:
-    context.add(new)
     context.established(new)
     nat_traversal.start_keepalives(context, new)
-    old.path.keepalive_at = float("inf")
-    enter(old, State.REKEYED)
-    old.rekey_at = context.now + REPLACED_LIFE_S
+    _leave_to_peer(context, old)
     context.move_children(old, new)
     context.wake(new)
+
+
+def _leave_to_peer(context: Context, sa: IkeSa) -> None:
+    """`sa` is replaced; whoever should delete it has so long to do it."""
+    sa.path.keepalive_at = math.inf
+    enter(sa, State.REKEYED)
+    sa.rekey_at = context.now + REPLACED_LIFE_S
+    context.mark_changed(sa)
+    context.wake(sa)

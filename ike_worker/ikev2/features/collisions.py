@@ -1,4 +1,7 @@
-"""Both sides rekey the same Child SA at once: the lowest of the four nonces loses. RFC 7296 section 2.8.1."""
+"""Both sides rekey the same SA at once: what the lowest of the four nonces made is redundant. RFC 7296 section 2.8.1.
+
+It is closed by whoever made it. Two equal nonces are no accident, but both sides must see the same one lose then too.
+"""
 
 from ike_worker.ikev2.child_sa import ChildSa
 from ike_worker.ikev2.features.retransmission import Pending
@@ -11,9 +14,12 @@ def note(sa: IkeSa, old: ChildSa, new_spi_in: int, nonce_i: bytes, nonce_r: byte
     pending = sa.window.pending
     if pending is not None and pending.wish.kind is WishKind.REKEY_CHILD and pending.wish.spi_in == old.spi_in:
         pending.collided_spi_in = new_spi_in
-        pending.collided_nonce = min(nonce_i, nonce_r)
+        pending.collided_nonces = (nonce_i, nonce_r)
 
 
-def we_lose(pending: Pending, nonce_r: bytes) -> bool:
-    """Whether the Child SA of our own exchange is the redundant one: its initiator, so we, closes it."""
-    return bool(pending.collided_nonce) and min(pending.nonce, nonce_r) < pending.collided_nonce
+def we_lose(sa: IkeSa, pending: Pending, nonce_r: bytes) -> bool:
+    """Whether the SA of our own exchange is the redundant one."""
+    if not pending.collided_nonces:
+        return False
+    ours, theirs = sorted((pending.nonce, nonce_r)), sorted(pending.collided_nonces)
+    return not sa.initiator if ours == theirs else ours < theirs

@@ -53,7 +53,8 @@ class Pending:
 
     __slots__ = (
         "answered",
-        "collided_nonce",
+        "candidate",
+        "collided_nonces",
         "collided_spi_in",
         "data",
         "exchange_type",
@@ -95,7 +96,10 @@ class Pending:
         """The response is here and being worked on: nothing is sent again."""
         self.collided_spi_in = 0
         """REKEY_CHILD: what the peer made of the same Child SA meanwhile (RFC 7296 section 2.8.1)."""
-        self.collided_nonce = b""
+        self.candidate = b""
+        """REKEY_IKE: our SPI of what the peer made of the same IKE SA meanwhile (RFC 7296 section 2.8.2)."""
+        self.collided_nonces: tuple[bytes, ...] = ()
+        """Those of the peer's exchange."""
 
     @property
     def next_due(self) -> float:
