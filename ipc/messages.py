@@ -172,6 +172,7 @@ class PolicyParsed:
     warnings: Annotated[tuple[Text, ...], MaxLength(1000)]
     changes: PolicyChanges = PolicyChanges()
     """In what is in force; in a loader that has nothing in force, all is added."""
+    unmatched: Unmatched = Unmatched.BYPASS
 
 
 @message(22)

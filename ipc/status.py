@@ -151,7 +151,8 @@ class Status:
     phase: str
     """starting, running, stopping; stopped; unknown if the supervisor does not answer."""
     mode: str = "normal"
-    """What is enforced: normal, the policy as it stands; none while there is no policy."""
+    """What is enforced: normal, the policy as it stands; secure, it is in force and all else is dropped, by the kernel
+    itself; none while there is no policy. A stopped instance in secure mode has everything blocked."""
     instance: str
     pid: int = 0
     """Of the supervisor; 0 if there is none."""

@@ -150,6 +150,7 @@ class Loader:
                 interfaces=policy.interfaces,
                 ip_forward=policy.ip_forward,
                 warnings=_bounded(loaded.warnings),
+                unmatched=policy.unmatched,
             )
         )
 

@@ -13,7 +13,7 @@ from ipc.links import CONTROL
 from ipc.loop import Loop, Timer
 from ipc.roles import Role
 from ipc.status import Finding, RoleStatus, Status
-from supervisor import notify
+from supervisor import notify, secure_mode
 from supervisor.channels import Channels
 from supervisor.child import Child
 from supervisor.child_states import ChildState
@@ -190,7 +190,7 @@ class Instance:
         return Status(
             running=True,
             phase=self.phase.value,
-            mode="normal" if holdings.policy.in_force is not None else "none",
+            mode="secure" if secure_mode.is_on() else "normal" if holdings.policy.in_force is not None else "none",
             instance=self.settings.instance,
             pid=self._identity.pid,
             start_time=self._identity.start_time,

@@ -9,6 +9,7 @@ import subprocess
 
 from ipc import messages as m
 from ipc.roles import Role
+from supervisor import secure_mode
 from supervisor.child import Child
 from supervisor.child_states import ChildState
 from supervisor.instance import Instance, Phase
@@ -46,6 +47,9 @@ class Shutdown:
             as_asked = self._end(child, child in was_up) if child.alive else False
             if is_agent and not as_asked and self._instance.holdings.data_path.kind is not None:
                 self._say(self._clean_kernel())
+        mode = secure_mode.end_if_disabled(self._instance.settings.instance)
+        if mode:
+            self._say(mode)
         self._instance.control.stopped(tuple(self._lines))
         self._instance.close()
         self._instance.directory.remove_sockets()

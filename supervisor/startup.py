@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipc import messages as m
 from ipc.roles import Role
 from ipc.types import DataPathKind
-from supervisor import sockets
+from supervisor import secure_mode, sockets
 from supervisor.channels import open_listeners
 from supervisor.child import Child
 from supervisor.child_states import ChildState
@@ -69,7 +69,12 @@ class Startup:
         self._until(
             "the IKE worker to be ready, and all roles to be up", lambda: self._all_ready() or bool(self._failing())
         )
-        return Started(lines=self._summary(parsed), exit_code=0 if self._all_ready() else 1)
+        # Last, so that a start which fails leaves no secure mode; the policy itself discards already.
+        try:
+            mode = secure_mode.enter_if_wanted(self._instance.settings.instance, parsed.unmatched)
+        except secure_mode.NotChanged as error:
+            raise StartFailed(str(error)) from error
+        return Started(lines=(*self._summary(parsed), *mode), exit_code=0 if self._all_ready() else 1)
 
     def _open(self) -> None:
         instance = self._instance
