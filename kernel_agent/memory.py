@@ -7,7 +7,7 @@ from kernel_agent.xfrm.messages import InstalledSa
 
 
 class MemoryPath:
-    """`DataPath` in memory. `refuse` is why the next operations fail; empty while they work."""
+    """`DataPath` in memory. `refuse` is why the next operations fail, `refuse_policies` only policies; else empty."""
 
     def __init__(self, kind: DataPathKind = DataPathKind.KERNEL) -> None:
         self._kind = kind
@@ -15,6 +15,9 @@ class MemoryPath:
         self.policy: SecurityPolicy | None = None
         self.sas: dict[SaName, Sa] = {}
         self.refuse = ""
+        self.refuse_policies = ""
+        self.calls: list[str] = []
+        """SAs added and deleted, in order: "add SPI", "delete SPI"."""
 
     @property
     def kind(self) -> DataPathKind:
@@ -29,8 +32,8 @@ class MemoryPath:
 
     def install_policy(self, policy: SecurityPolicy) -> None:
         """Remembers the policy."""
-        if self.refuse:
-            raise DataPathError(self.refuse)
+        if self.refuse or self.refuse_policies:
+            raise DataPathError(self.refuse or self.refuse_policies)
         self.policy = policy
 
     def installed_sas(self) -> tuple[InstalledSa, ...]:
@@ -40,6 +43,7 @@ class MemoryPath:
     def add_sas(self, sas: tuple[Sa, ...], done: Done) -> None:
         """Adds them."""
         if not self.refuse:
+            self.calls += [f"add {sa.spi:x}" for sa in sas]
             self.sas.update({SaName(spi=sa.spi, destination=sa.destination): sa for sa in sas})
         done(self.refuse)
 
@@ -53,6 +57,7 @@ class MemoryPath:
 
     def delete_sas(self, names: tuple[SaName, ...], done: Done) -> None:
         """Deletes them."""
+        self.calls += [f"delete {name.spi:x}" for name in names]
         for name in names:
             self.sas.pop(name, None)
         done(self.refuse)

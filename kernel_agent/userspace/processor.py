@@ -19,7 +19,7 @@ from kernel_agent.userspace import esp
 from kernel_agent.userspace import packet as ip
 from kernel_agent.userspace.counters import CounterMemory, SlotRefused
 from kernel_agent.userspace.packet import FlowKey, PacketFields, flow_key, is_flow
-from kernel_agent.userspace.replay import ReplayWindow
+from kernel_agent.userspace.replay import NoReplayWindow, ReplayWindow
 from kernel_agent.userspace.sad import NO_LIMIT, Association, InboundSa, OutboundSa, Sad, sa_tag
 from kernel_agent.userspace.spd import PolicyReader, Spd
 from kernel_agent.userspace.waiting import WaitingRoom
@@ -305,6 +305,7 @@ class Processor:
             mtu = self._outside.send(lane.route, sealed)
             if mtu:
                 self._learn_mtu(sa, mtu)
+            self._end_if_spent(sa)
         if sa.worn:
             self._wear(sa)
 
@@ -388,6 +389,7 @@ class Processor:
                 self._drop(Drop.UNDELIVERED)
         if packets:
             sa.count(packets, octets, self._clock())
+            self._end_if_spent(sa)
 
     def _verify(self, sa: InboundSa, packet: bytes) -> bool:
         fields = ip.read_fields(packet)
@@ -451,13 +453,20 @@ class Processor:
             association = OutboundSa(sa, slot, slot.installed_at, slot.next_sequence)
         else:
             window = slot.window
-            association = InboundSa(
-                sa, slot, slot.installed_at, ReplayWindow(sa.replay_window_packets, window.highest, window.seen)
-            )
+            kind = ReplayWindow if sa.replay_window_packets or sa.esn else NoReplayWindow
+            replay = kind(sa.replay_window_packets, window.highest, window.seen)
+            association = InboundSa(sa, slot, slot.installed_at, replay)
         traffic = slot.traffic
         association.packets, association.bytes = traffic.packets, traffic.bytes
         association.last_used = traffic.last_used
         return association
+
+    def _end_if_spent(self, association: Association) -> None:
+        """Lifetimes in packets and bytes."""
+        if association.spent:
+            self._expire_hard(association)
+        elif association.spent_softly:
+            self._notify(m.Expire(sa=association.name, hard=False))
 
     def _expire_hard(self, association: Association) -> None:
         if self._sad.in_slot(association.slot.index) is not association:

@@ -45,3 +45,17 @@ class ReplayWindow:
         else:  # it spans two: case B
             high = highest_high - 1 if low >= bottom + (1 << 32) else highest_high
         return 0 if high < 0 or high > 0xFFFFFFFF else high << 32 | low
+
+
+class NoReplayWindow(ReplayWindow):
+    """Anti-replay switched off, as fixed keys want it: every 32-bit number passes (RFC 4303 section 2.2)."""
+
+    __slots__ = ()
+
+    def admits(self, sequence: int) -> bool:
+        """Whatever it is."""
+        return True
+
+    def mark(self, sequence: int) -> None:
+        """The number last seen is the highest, since the sender's may have begun anew."""
+        self.highest = sequence

@@ -11,6 +11,7 @@ from ipc.types import Direction, IpAddress, Mode, TrafficSelector
 from kernel_agent.userspace import esp
 from kernel_agent.userspace.packet import FlowKey, PacketFields
 from kernel_agent.userspace.replay import ReplayWindow
+from kernel_agent.xfrm.messages import may_wrap
 
 LAST_SEQUENCE = (1 << 32) - 1
 LAST_SEQUENCE_ESN = (1 << 64) - 2
@@ -60,12 +61,16 @@ class Association:
         "_remote",
         "bytes",
         "hard_at",
+        "hard_bytes",
+        "hard_packets",
         "installed_at",
         "last_used",
         "packets",
         "sa",
         "slot",
         "soft_at",
+        "soft_bytes",
+        "soft_packets",
         "tag",
         "tunnel",
     )
@@ -78,6 +83,10 @@ class Association:
         self.installed_at = self.last_used = installed_at
         self.packets = self.bytes = 0
         never = float("inf")
+        self.soft_packets = sa.soft_lifetime_packets or never
+        self.hard_packets = sa.hard_lifetime_packets or never
+        self.soft_bytes = sa.soft_lifetime_bytes or never
+        self.hard_bytes = sa.hard_lifetime_bytes or never
         self.soft_at = installed_at + sa.soft_lifetime_s if sa.soft_lifetime_s else never
         self.hard_at = installed_at + sa.hard_lifetime_s if sa.hard_lifetime_s else never
         self._local = [_Range(selector) for selector in sa.local]
@@ -94,6 +103,19 @@ class Association:
         self.bytes += octets
         self.last_used = now
         self.slot.store_traffic(self.packets, self.bytes, now)
+
+    @property
+    def spent_softly(self) -> bool:
+        """Whether it has carried enough for a successor. True once: nobody wants to hear it twice."""
+        if self.packets < self.soft_packets and self.bytes < self.soft_bytes:
+            return False
+        self.soft_packets = self.soft_bytes = float("inf")
+        return True
+
+    @property
+    def spent(self) -> bool:
+        """Whether it has carried all that it may."""
+        return self.packets >= self.hard_packets or self.bytes >= self.hard_bytes
 
     def covers(self, packet: PacketFields) -> bool:
         """Whether the selectors have this packet: sent by our side for OUT, by the peer's for IN."""
@@ -124,7 +146,8 @@ class OutboundSa(Association):
         super().__init__(sa, slot, installed_at)
         self.seal = esp.sealer(sa)
         self.next_sequence = next_sequence
-        self.last_sequence = LAST_SEQUENCE_ESN if sa.esn else LAST_SEQUENCE
+        # Where they may wrap, the low 32 bits are sent and nothing depends on the rest.
+        self.last_sequence = LAST_SEQUENCE_ESN if sa.esn or may_wrap(sa) else LAST_SEQUENCE
         self.peer: IpAddress = sa.destination
         self.peer_port = sa.encapsulation.destination_port if sa.encapsulation else 0
         self.largest_packet = NO_LIMIT

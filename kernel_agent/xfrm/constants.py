@@ -63,6 +63,7 @@ class XfrmAttribute(enum.IntEnum):
     ALG_AUTH_TRUNC = 20
     MARK = 21
     REPLAY_ESN_VAL = 23
+    SA_EXTRA_FLAGS = 24
 
 
 class SpdAttribute(enum.IntEnum):
@@ -86,6 +87,8 @@ class StateFlag(enum.IntFlag):
     ESN = 128
 
 
+SEQUENCE_MAY_WRAP = 2
+"""XFRM_SA_XFLAG_OSEQ_MAY_WRAP, in SA_EXTRA_FLAGS."""
 IPPROTO_ESP = 50
 UDP_ENCAP_ESPINUDP = 2
 XFRM_INF = 0xFFFF_FFFF_FFFF_FFFF

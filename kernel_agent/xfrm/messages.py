@@ -4,6 +4,7 @@ import socket
 import sys
 from dataclasses import dataclass
 
+from ipc.algorithms import EncryptionId
 from ipc.messages import Acquire, Expire, Sa, SaName, Usage
 from ipc.ownership import OWNER_TAG, XFRM_TAG_BASE
 from ipc.types import Direction, IpAddress, Mode, PortRange, Prefix, TrafficSelector
@@ -186,7 +187,10 @@ def new_sa(sa: Sa) -> bytes:
             spi=sa.spi,
             protocol=c.IPPROTO_ESP,
             source=structs.pack_address(sa.source),
-            soft_packets=c.XFRM_INF if sa.esn else SOFT_PACKETS_WITHOUT_ESN,
+            soft_bytes=sa.soft_lifetime_bytes or c.XFRM_INF,
+            hard_bytes=sa.hard_lifetime_bytes or c.XFRM_INF,
+            soft_packets=min(sa.soft_lifetime_packets or c.XFRM_INF, _last_sequence_softly(sa)),
+            hard_packets=sa.hard_lifetime_packets or c.XFRM_INF,
             soft_seconds=_seconds(sa.soft_lifetime_s),
             hard_seconds=_seconds(sa.hard_lifetime_s),
             # With it, an outbound SA takes the place of the larval one that the ACQUIRE left.
@@ -202,6 +206,8 @@ def new_sa(sa: Sa) -> bytes:
     if wide:
         # The kernel wants a window with ESN on outbound SAs too.
         body += pack_attribute(XfrmAttribute.REPLAY_ESN_VAL, structs.pack_replay_esn(max(window, 1)))
+    if may_wrap(sa):
+        body += pack_attribute(XfrmAttribute.SA_EXTRA_FLAGS, structs.pack_word(c.SEQUENCE_MAY_WRAP))
     if sa.encapsulation is not None:
         ports = (sa.encapsulation.source_port, sa.encapsulation.destination_port)
         body += pack_attribute(XfrmAttribute.ENCAP, structs.pack_encap(*ports))
@@ -231,6 +237,15 @@ def sa_usage(name: SaName, body: bytes, wall_clock_s: float) -> Usage:
             last = int.from_bytes(attribute.value[:8], sys.byteorder)
     idle_s = max(0.0, wall_clock_s - last)
     return Usage(sa=name, packets=info.used_packets, bytes=info.used_bytes, idle_s=idle_s)
+
+
+def may_wrap(sa: Sa) -> bool:
+    """Whether numbers may begin anew: nobody looks at them, and no IV is made of them (RFC 4303 section 3.3.3)."""
+    return not sa.esn and not sa.replay_window_packets and sa.cipher.id is EncryptionId.AES_CBC
+
+
+def _last_sequence_softly(sa: Sa) -> int:
+    return c.XFRM_INF if sa.esn or may_wrap(sa) else SOFT_PACKETS_WITHOUT_ESN
 
 
 def _seconds(lifetime_s: float) -> int:

@@ -117,6 +117,11 @@ def unpack_selector(data: bytes) -> Selector:
     )
 
 
+def pack_word(value: int) -> bytes:
+    """A __u32."""
+    return struct.pack("=I", value)
+
+
 def pack_mark(value: int, mask: int) -> bytes:
     """struct xfrm_mark { __u32 v, m; };"""
     return _MARK.pack(value, mask)
@@ -178,14 +183,17 @@ def template_reqid(data: bytes) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaInfo:
-    """What matters of a struct xfrm_usersa_info. Lifetimes in seconds; 0 never."""
+    """What matters of a struct xfrm_usersa_info. Lifetimes; 0 seconds, XFRM_INF bytes or packets are never."""
 
     selector: bytes
     destination: bytes
     spi: int
     protocol: int
     source: bytes
+    soft_bytes: int = c.XFRM_INF
+    hard_bytes: int = c.XFRM_INF
     soft_packets: int = c.XFRM_INF
+    hard_packets: int = c.XFRM_INF
     soft_seconds: int = 0
     hard_seconds: int = 0
     used_bytes: int = 0
@@ -206,7 +214,8 @@ def pack_sa_info(sa: SaInfo) -> bytes:
     struct xfrm_lifetime_cur curlft; struct xfrm_stats stats; __u32 seq, reqid; __u16 family;
     __u8 mode, replay_window, flags; };
     """
-    limits = (c.XFRM_INF, c.XFRM_INF, sa.soft_packets, c.XFRM_INF, sa.soft_seconds, sa.hard_seconds, 0, 0)
+    counted = (sa.soft_bytes, sa.hard_bytes, sa.soft_packets, sa.hard_packets)
+    limits = (*counted, sa.soft_seconds, sa.hard_seconds, 0, 0)
     return _SA_INFO.pack(
         sa.selector,
         sa.destination,
@@ -238,7 +247,10 @@ def unpack_sa_info(data: bytes) -> SaInfo:
         spi=int.from_bytes(fields[2], "big"),
         protocol=fields[3],
         source=fields[4],
+        soft_bytes=fields[5],
+        hard_bytes=fields[6],
         soft_packets=fields[7],
+        hard_packets=fields[8],
         soft_seconds=fields[9],
         hard_seconds=fields[10],
         used_bytes=fields[13],

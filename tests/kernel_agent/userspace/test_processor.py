@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipc import messages as m
+from ipc.algorithms import AES128CBC, IntegrityId
 from ipc.types import Action, Direction, IpAddress, Mode, PortRange, Unmatched
 from kernel_agent.userspace import packet as ip
 from kernel_agent.userspace.counters import CounterMemory
@@ -379,6 +380,41 @@ def test_lifetimes(left: Host) -> None:
     assert left.told[-1] == m.Expire(sa=name, hard=True)
     left.processor.outbound([ping()])
     assert left.sent == []
+
+
+def test_lifetimes_in_bytes_and_packets_count_each_direction(left: Host, right: Host) -> None:
+    limits = {"soft_bytes": 3 * len(ping()), "hard_packets": 5}
+    left.place(place(out(**limits)))
+    right.place(place(into(**limits)))
+    carry(left, right, [ping(), ping()])
+    assert (left.told, right.told) == ([], [])
+    carry(left, right, [ping()])
+    carry(left, right, [ping()])
+    soft, hard = (m.Expire(sa=m.SaName(spi=0x1000, destination=out().destination), hard=one) for one in (False, True))
+    assert (left.told, right.told) == ([soft], [soft])
+    carry(left, right, [ping()])
+    carry(left, right, [ping()])
+    assert (left.told[:2], right.told) == ([soft, hard], [soft, hard])
+    assert len(right.delivered) == 5
+
+
+def test_o26_with_fixed_keys_numbers_begin_anew_and_nobody_minds(left: Host, right: Host) -> None:
+    options: dict[str, Any] = {"cipher": AES128CBC, "integrity": IntegrityId.HMAC_SHA2_256_128, "window": 0}
+    left.place(place(out(**options)))
+    right.place(place(into(**options)))
+    CounterMemory(left.descriptor).slot(0).store_next_sequence(LAST_SEQUENCE)
+    left.restart()
+    left.enforce(make_rule())
+    left.place(place(out(**options), fresh=False))
+    packets = [ping(number) for number in range(3)]
+    carry(left, right, packets)
+    carry(left, right, packets[:1])
+    left.restart()  # and of everything: its counters are lost
+    left.enforce(make_rule())
+    left.place(place(out(**options), slot=5))
+    carry(left, right, packets)
+    assert right.delivered == [*packets, packets[0], *packets]
+    assert (left.told, right.told) == ([], [])
 
 
 def test_numbers_never_wrap(left: Host) -> None:

@@ -90,6 +90,8 @@ def make_sa(
     rule_id: int = 1,
     soft_s: float = 0.0,
     hard_s: float = 0.0,
+    soft_bytes: int = 0,
+    hard_packets: int = 0,
 ) -> m.Sa:
     """An SA whose keys follow from its SPI: both ends of it have the same."""
     sizes = cipher_sizes(cipher)
@@ -112,6 +114,8 @@ def make_sa(
         soft_lifetime_s=soft_s,
         hard_lifetime_s=hard_s,
         acquire_id=0,
+        soft_lifetime_bytes=soft_bytes,
+        hard_lifetime_packets=hard_packets,
     )
 
 

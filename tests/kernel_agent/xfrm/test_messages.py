@@ -8,6 +8,7 @@ ip xfrm state add src 10.9.0.1 dst 10.9.0.2 proto esp spi 0x12345678 reqid 0x490
 ip xfrm state add ... enc "cbc(aes)" 0x0001..0f auth-trunc "hmac(sha256)" 0x0001..1f 128 ...
 """
 
+import dataclasses
 import ipaddress
 
 import pytest
@@ -157,6 +158,23 @@ def test_only_outbound_sas_answer_an_acquire() -> None:
 def test_sequence_numbers_without_esn_end_in_time() -> None:
     assert info(sa(esn=False)).soft_packets < 1 << 32
     assert info(sa(esn=True)).soft_packets == (1 << 64) - 1
+
+
+def test_lifetimes_in_bytes_and_packets() -> None:
+    fields = {"soft_lifetime_bytes": 5, "hard_lifetime_bytes": 6, "soft_lifetime_packets": 7}
+    found = info(sa(**fields, hard_lifetime_packets=8))
+    assert (found.soft_bytes, found.hard_bytes, found.soft_packets, found.hard_packets) == (5, 6, 7, 8)
+    unlimited = info(sa())
+    assert {unlimited.soft_bytes, unlimited.hard_bytes, unlimited.hard_packets} == {(1 << 64) - 1}
+    assert info(sa(esn=False, soft_lifetime_packets=1 << 40)).soft_packets < 1 << 32
+
+
+def test_o26_sequence_numbers_may_wrap_with_fixed_keys_and_cbc_alone() -> None:
+    fixed = sa(esn=False, replay_window_packets=0, cipher=AES128CBC, integrity=IntegrityId.HMAC_SHA2_256_128)
+    assert attributes(messages.new_sa(fixed), structs.SA_INFO_BYTES)[24] == (2).to_bytes(4, "little")
+    assert info(fixed).soft_packets == (1 << 64) - 1
+    for other in (sa(esn=False, replay_window_packets=0), sa(), dataclasses.replace(fixed, replay_window_packets=32)):
+        assert 24 not in attributes(messages.new_sa(other), structs.SA_INFO_BYTES)
 
 
 def test_lifetimes_that_no_kernel_could_hold_are_cut() -> None:
