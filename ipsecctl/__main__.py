@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("permission denied (must be superuser)", file=sys.stderr)
         return exit_codes.NOT_ROOT
     options.instance = os.path.abspath(options.instance)
-    command = importlib.import_module(f"ipsecctl.commands.{options.command}")
+    command = importlib.import_module(f"ipsecctl.commands.{options.command.replace('-', '_')}")
     try:
         code: int = command.run(options)
     except CommandError as error:

@@ -39,12 +39,25 @@ def _add_packet(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--dir", choices=("in", "out", "fwd"), default="out", help="which way it goes (default out)")
 
 
+def _add_start(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--boot", action="store_true", help="only if ipsecd is enabled to come up at boot")
+
+
+def _add_secure(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--boot", action="store_true", help="only if secure mode was on when the machine went down")
+
+
+def _add_insecure(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--yes", action="store_true", help="do not ask")
+
+
 COMMANDS = (
     Command(
         name="start",
         help="start ipsecd; nothing to do if it runs",
         example="ipsecctl start --spd /etc/ipsec.spd",
         takes_spd=True,
+        add_options=_add_start,
     ),
     Command(
         name="stop",
@@ -90,6 +103,24 @@ COMMANDS = (
         example="ipsecctl explain --src 10.1.0.5 --dst 10.2.0.9 --proto tcp --dport 443",
         takes_json=True,
         add_options=_add_packet,
+    ),
+    Command(
+        name="secure",
+        help="enter secure mode: the kernel drops what the policy does not allow, with or without ipsecd",
+        example="ipsecctl secure",
+        add_options=_add_secure,
+    ),
+    Command(
+        name="insecure",
+        help="leave secure mode; the policy of an ipsecd that runs goes on",
+        example="ipsecctl insecure --yes",
+        add_options=_add_insecure,
+    ),
+    Command(name="enable", help="have ipsecd come up at boot", example="ipsecctl enable"),
+    Command(
+        name="disable",
+        help="have ipsecd not come up at boot; its next stop ends secure mode",
+        example="ipsecctl disable",
     ),
     Command(name="version", help="say the version", example="ipsecctl version", needs_root=False),
 )

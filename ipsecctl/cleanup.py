@@ -12,7 +12,7 @@ from pathlib import Path
 from ipc.links import LINKS, socket_path
 from ipc.roles import SUPERVISOR_NAME, Role
 from ipc.status_socket import status_socket_path
-from ipsecctl import lock_file, processes, saved
+from ipsecctl import lock_file, processes, saved, secure_mode
 from ipsecctl.modules import environment, module_command
 from ipsecctl.neighbours import neighbour
 from ipsecctl.processes import Process
@@ -31,6 +31,7 @@ def clean_up(instance: str) -> tuple[str, ...]:
         *end_processes(instance),
         *put_back_forwarding(instance),
         *clean_kernel(instance),
+        *secure_mode.end_if_disabled(instance),
         *remove_files(instance),
     )
 

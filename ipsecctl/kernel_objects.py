@@ -10,6 +10,8 @@ from pathlib import Path
 import ipc
 
 COUNTER = "kernel_agent.tagged"
+SECURE_MODE = "secure mode"
+"""What it says beside the counts where the kernel drops what no policy allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +20,8 @@ class Counted:
 
     lines: tuple[str, ...]
     error: str
+    secure: bool = False
+    """Whether secure mode is on."""
 
 
 class Counter:
@@ -46,4 +50,7 @@ class Counter:
             return Counted(lines=(), error="it took too long")
         if self._process.returncode:
             return Counted(lines=(), error=err.strip()[-200:] or f"exit code {self._process.returncode}")
-        return Counted(lines=tuple(out.splitlines()), error="")
+        lines = out.splitlines()
+        return Counted(
+            lines=tuple(line for line in lines if line != SECURE_MODE), error="", secure=SECURE_MODE in lines
+        )

@@ -62,16 +62,6 @@ def look_for_holder(instance: str) -> LockState:
     return state
 
 
-def asker() -> str:
-    """Who runs this command, for the record: the login uid (who has become root since) and our parent."""
-    try:
-        login = Path("/proc/self/loginuid").read_text().strip()
-    except OSError:
-        login = ""
-    who = f"login uid {login}" if login not in ("", "4294967295") else f"uid {os.getuid()}"
-    return f"{who}, pid {os.getppid()}"
-
-
 def _stated(path: str, descriptor: int) -> LockState:
     """What the file says, whoever holds it."""
     try:

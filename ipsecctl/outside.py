@@ -29,6 +29,8 @@ def observe(instance: str, lock: LockState, counter: kernel_objects.Counter, tim
     if namespace not in (0, processes.namespace_of("self")):
         objects = kernel_objects.Counted(lines=(), error="they are in another network namespace")
     report.kernel_objects = [_kind(line) for line in objects.lines]
+    if objects.secure:
+        report.mode = "secure"
     if lock.held:
         report.findings += of_silent(lock, holder, saved, found, timeout_s)
     else:

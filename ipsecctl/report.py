@@ -9,6 +9,7 @@ from ipsecctl.output import BOLD, GREEN, RED, capabilities, coloured, duration, 
 Report = Any
 """SimpleNamespaces as the JSON has them; what its fields mean is declared in `ipc.status`."""
 
+SECURE_OUTSIDE = "mode       secure: the kernel drops everything that a policy in it does not allow"
 LONGEST_LIST = 50
 """Rules without an SA: a large policy may have thousands; the JSON has them all."""
 
@@ -26,8 +27,9 @@ def render(report: Report) -> list[str]:
     if report.up_s:
         lines += ["", *_instance(report), "", *_roles(report.roles), "", *_tunnels(report.tunnels)]
         lines += _down(report.down)
-    elif report.processes:
-        lines += ["", *_processes(report.processes)]
+    else:
+        lines += ["", SECURE_OUTSIDE] if report.mode == "secure" else []
+        lines += ["", *_processes(report.processes)] if report.processes else []
     if report.kernel_objects:
         counted = ", ".join(f"{one.count} {one.kind}" for one in report.kernel_objects)
         lines += ["", f"kernel     {counted}"]

@@ -3,8 +3,10 @@
 import argparse
 import subprocess
 
+from ipc import kept
 from ipsecctl import exit_codes, lock_file
 from ipsecctl.arguments import DEFAULT_SPD
+from ipsecctl.asker import asker
 from ipsecctl.cleanup import end_orphans, unlocked_supervisor
 from ipsecctl.lock_file import LockState
 from ipsecctl.modules import environment, module_command
@@ -18,12 +20,15 @@ START_WITHIN_S = 30.0
 def run(options: argparse.Namespace) -> int:
     """Starts the instance; 0 if it runs then, also if it did before."""
     with Record() as record:
+        if options.boot and not kept.is_enabled(options.instance):
+            record.say("ipsecd is not enabled to come up at boot: ipsecctl enable changes that")
+            return exit_codes.OK
         return start(options.instance, options.spd, record)
 
 
 def start(instance: str, spd: str | None, record: Record) -> int:
     """Starts ipsecd; its exit code."""
-    record.detail(f"start of {instance} with {spd or DEFAULT_SPD}, asked for by {lock_file.asker()}")
+    record.detail(f"start of {instance} with {spd or DEFAULT_SPD}, asked for by {asker()}")
     lock = lock_file.look_for_holder(instance)
     if lock.held:
         return _already_running(lock, record)

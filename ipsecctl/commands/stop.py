@@ -7,6 +7,7 @@ from ipc import messages as m
 from ipc import status_socket
 from ipc.roles import Role
 from ipsecctl import exit_codes, lock_file, processes
+from ipsecctl.asker import asker
 from ipsecctl.cleanup import clean_up, end_processes, wait_until_gone
 from ipsecctl.client import ask
 from ipsecctl.errors import NoAnswer
@@ -25,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
 def stop(instance: str, record: Record) -> int:
     """Stops `instance` and says each step; the exit code."""
     lock = lock_file.look(instance)
-    record.detail(f"stop of {instance}, asked for by {lock_file.asker()}")
+    record.detail(f"stop of {instance}, asked for by {asker()}")
     if not lock.held:
         record.say(f"ipsecctl: IPsec is not running: no process holds {lock.path}", "ipsecctl: cleaning up anyway")
         _say(record, clean_up(instance))

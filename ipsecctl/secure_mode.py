@@ -1,0 +1,70 @@
+"""Secure mode, as ipsecctl changes it: by a program of the kernel agent's package, remembered by `ipc.kept`."""
+
+import subprocess
+
+from ipc import kept
+from ipsecctl.errors import CommandError
+from ipsecctl.modules import environment, module_command
+from ipsecctl.neighbours import neighbour
+
+PROGRAM = "kernel_agent.secure"
+PROGRAM_WITHIN_S = 10.0
+
+
+def is_on() -> bool:
+    """Whether the kernel drops what no policy allows; CommandError if it does not say."""
+    return _run("show") == "on"
+
+
+def enter() -> None:
+    """Has the kernel do so from now on; CommandError if it refuses."""
+    _run("on")
+
+
+def leave(instance: str) -> None:
+    """Has the kernel pass again what no policy is about, and forgets the mode; CommandError if either fails."""
+    _run("off")
+    try:
+        kept.forget_secure(instance)
+    except OSError as error:
+        raise CommandError(f"secure mode is off, but comes back at the next boot: {error}") from error
+
+
+def remember(instance: str) -> None:
+    """Has the mode come back at boot; CommandError if that can't be written."""
+    try:
+        kept.remember_secure(instance)
+    except OSError as error:
+        raise CommandError(f"secure mode can't be remembered in {kept.directory(instance)}: {error}") from error
+
+
+def end_if_disabled(instance: str) -> tuple[str, ...]:
+    """What a stop does about the mode where there is no supervisor to do it; a line if there is something to say."""
+    try:
+        if neighbour(instance) or not is_on():
+            return ()
+        if not kept.is_disabled(instance):
+            return ("secure mode stays on: the kernel drops everything; ipsecctl insecure ends that",)
+        leave(instance)
+    except CommandError as error:
+        return (str(error),)
+    return ("secure mode has ended, since ipsecd is disabled",)
+
+
+def _run(word: str) -> str:
+    try:
+        done = subprocess.run(
+            module_command(PROGRAM, word),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env=environment(),
+            timeout=PROGRAM_WITHIN_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CommandError(f"{PROGRAM} {word} did not finish within {PROGRAM_WITHIN_S:g} s") from error
+    if done.returncode:
+        raise CommandError(done.stderr.strip()[-500:] or f"{PROGRAM} {word}: exit code {done.returncode}")
+    return done.stdout.strip()
