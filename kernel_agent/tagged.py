@@ -18,6 +18,9 @@ REQID_OFFSET = 208
 """In struct xfrm_usersa_info."""
 INDEX_OFFSET = 156
 """In struct xfrm_userpolicy_info."""
+ALL_BLOCKED = b"\1\1\1"
+"""struct xfrm_userpolicy_default: XFRM_USERPOLICY_BLOCK for in, fwd and out."""
+SECURE_MODE = "secure mode"
 _GETROUTE, _GETRULE = 26, 34
 _GETTABLE = 10 << 8 | 1
 _NFPROTO_INET = 1
