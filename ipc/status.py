@@ -81,6 +81,12 @@ class PolicyStatus:
     warnings: tuple[str, ...]
     refused: tuple[str, ...]
     """Why the file that was offered last is not in force."""
+    backup_reason: str = ""
+    """Why this policy was taken and not the policy file; empty if it is the policy file."""
+    history: int = 0
+    """The number of the last generation that is kept, as `ipsecctl policy history` shows it; 0 if none is."""
+    confirm_within_s: float = 0.0
+    """The seconds left to confirm this policy, or it goes; 0 if it need not be confirmed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,9 @@
-"""ipsecctl's link: reload, stop. Only root gets in (the socket's mode, and the uid that the kernel reports)."""
+"""ipsecctl's link: reload, confirm, roll back, stop.
 
+Only root gets in: the socket's mode says so, and the uid that the kernel reports.
+"""
+
+import dataclasses
 from collections.abc import Callable
 
 from ipc import messages as m
@@ -7,6 +11,7 @@ from ipc.channel import Handler
 from ipc.roles import Role
 from supervisor.channels import Channels
 from supervisor.policy import Finished
+from supervisor.reload import Reloads
 
 MAX_LINES = 1000
 MAX_LINE_CHARACTERS = 8000
@@ -18,11 +23,11 @@ class Control:
     def __init__(
         self,
         channels: Channels,
-        reload: Callable[[Finished], None],
+        reloads: Reloads,
         stop: Callable[[str], None],
     ) -> None:
         self._channels = channels
-        self._reload = reload
+        self._reloads = reloads
         self._stop = stop
         self._waiting_for_stop: list[bytes] = []
 
@@ -45,15 +50,24 @@ class Control:
         self._waiting_for_stop.append(peer)
         self._stop("ipsecctl asked for it")
 
-    def _on_reload_command(self, _command: m.ReloadCommand, peer: bytes) -> None:
-        self._reload(lambda in_force, lines: self._done(peer, 0 if in_force else 1, lines))
-
-    def _on_confirm_command(self, _command: m.ConfirmCommand, peer: bytes) -> None:
-        self._done(peer, 1, ("nothing waits for confirmation",))
+    def _on_reload_command(self, command: m.ReloadCommand, peer: bytes) -> None:
+        if command.dry_run:
+            self._reloads.plan(lambda done: self._tell(peer, done))
+        else:
+            self._reloads.reload(self._finish(peer), command.confirm_s)
 
     def _on_rollback_command(self, command: m.RollbackCommand, peer: bytes) -> None:
-        self._done(peer, 1, (f"there is no generation {command.generation}",))
+        self._reloads.roll_back(command.generation, self._finish(peer), command.confirm_s)
+
+    def _on_confirm_command(self, _command: m.ConfirmCommand, peer: bytes) -> None:
+        self._tell(peer, self._reloads.confirm())
+
+    def _finish(self, peer: bytes) -> Finished:
+        return lambda in_force, lines: self._done(peer, 0 if in_force else 1, lines)
 
     def _done(self, peer: bytes, code: int, lines: tuple[str, ...]) -> None:
-        bounded = tuple(line[:MAX_LINE_CHARACTERS] for line in lines[:MAX_LINES])
-        self._channels.send(Role.IPSECCTL, m.CommandDone(exit_code=code, lines=bounded), peer)
+        self._tell(peer, m.CommandDone(exit_code=code, lines=lines))
+
+    def _tell(self, peer: bytes, done: m.CommandDone) -> None:
+        bounded = tuple(line[:MAX_LINE_CHARACTERS] for line in done.lines[:MAX_LINES])
+        self._channels.send(Role.IPSECCTL, dataclasses.replace(done, lines=bounded), peer)

@@ -14,6 +14,7 @@ from supervisor.child import Child
 from supervisor.data_path import DataPathKeeper
 from supervisor.errors import FileRefused, StoreFull
 from supervisor.files import MAX_CREDENTIAL_BYTES, read_file
+from supervisor.name_resolver import NameResolver
 from supervisor.policy import PolicyKeeper
 from supervisor.rules import Rules
 from supervisor.store import Store
@@ -33,6 +34,7 @@ class Holdings:
     policy: PolicyKeeper
     data_path: DataPathKeeper
     watchdog: Watchdog
+    names: NameResolver
     store: Store = field(default_factory=Store)
     tunnels: Tunnels = field(default_factory=Tunnels)
     rules: Rules = field(default_factory=Rules)
@@ -61,6 +63,7 @@ class Conversations:
             },
             SUPERVISOR_LOADER: {
                 m.ReadCredential: self._on_read_credential,
+                m.ResolveName: self._on_resolve_name,
                 m.PolicyParsed: lambda message, _peer: policy.on_parsed(message),
                 m.PolicyRefused: lambda message, _peer: policy.on_refused(message),
                 m.PolicyEnforced: lambda message, _peer: policy.on_enforced(message),
@@ -159,7 +162,7 @@ class Conversations:
 
     def _on_read_credential(self, message: m.ReadCredential, _peer: bytes) -> None:
         try:
-            if not self._holdings.policy.names_file(message.path):
+            if not self._holdings.policy.names(message.path):
                 raise FileRefused(f"{message.path!r}: the policy file does not name it, letter by letter in quotes")
             file = read_file(message.path, MAX_CREDENTIAL_BYTES)
         except FileRefused as error:
@@ -171,6 +174,18 @@ class Conversations:
                 request_id=message.request_id, content=file.content, mode=file.mode, uid=file.uid, error=""
             )
         self._channels.send(Role.POLICY_LOADER, answer)
+
+    def _on_resolve_name(self, message: m.ResolveName, _peer: bytes) -> None:
+        def answer(resolved: m.NameResolved) -> None:
+            self._channels.send(Role.POLICY_LOADER, resolved)
+
+        policy = self._holdings.policy
+        if not policy.names(message.name):
+            error = "the policy file does not hold this name, letter by letter in quotes"
+            answer(m.NameResolved(request_id=message.request_id, addresses=(), error=error))
+            return
+        self._holdings.names.forget_before(policy.oldest_generation)
+        self._holdings.names.resolve(message, answer)
 
     def _on_save_ike_sas(self, message: m.SaveIkeSas, _peer: bytes) -> None:
         try:

@@ -1,17 +1,22 @@
-"""Reading the files that an unprivileged loader can't open: the SPD and the credentials that it names.
+"""Reading the files that an unprivileged loader can't open (the SPD and the credentials that it names); replacing one.
 
 The supervisor only looks that a file is one that may be read at all; who may own it and with which mode is judged by
 the loader, which is told both.
 """
 
+import contextlib
+import dataclasses
 import os
 import stat
 from dataclasses import dataclass
 
+from ipc.messages import MAX_POLICY_BYTES, MAX_TEMPLATES_BYTES
 from ipc.types import Secret
 from supervisor.errors import FileMissing, FileRefused
 
 MAX_CREDENTIAL_BYTES = 65536
+TEMPLATES_NAME = "ipsec.templates"
+"""The file with shared settings, in the directory of the policy file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +28,23 @@ class FileContent:
     mode: int
     """Permission bits."""
     uid: int
+    templates: "FileContent | None" = None
+    """Of a policy file: the templates beside it, if there are any."""
+
+
+def templates_beside(path: str) -> str:
+    """The file of templates that belongs to the policy file at `path`."""
+    return os.path.join(os.path.dirname(path), TEMPLATES_NAME)
+
+
+def read_policy(path: str) -> FileContent:
+    """The policy file at `path` and the templates beside it; FileRefused or FileMissing as `read_file`."""
+    file = read_file(path, MAX_POLICY_BYTES)
+    try:
+        templates = read_file(templates_beside(path), MAX_TEMPLATES_BYTES)
+    except FileMissing:
+        return file
+    return dataclasses.replace(file, templates=templates)
 
 
 def read_file(path: str, max_bytes: int) -> FileContent:
@@ -50,3 +72,48 @@ def read_file(path: str, max_bytes: int) -> FileContent:
     if len(content) > max_bytes:
         raise FileRefused(f"{path}: longer than {max_bytes} bytes")
     return FileContent(path=path, content=Secret(content), mode=stat.S_IMODE(facts.st_mode), uid=facts.st_uid)
+
+
+class Replacement:
+    """A new file, written and on the disk, that takes the place of the one at `path` at once or not at all.
+
+    Root's alone: its mode is 0600. OSError, and nothing is left, if it can't be written.
+    """
+
+    def __init__(self, path: str, content: Secret) -> None:
+        self._path = path
+        self._temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.new")
+        self.discard()
+        descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content.reveal())
+                file.flush()
+                os.fsync(descriptor)
+        except OSError:
+            self.discard()
+            raise
+
+    def commit(self) -> None:
+        """Takes the place; OSError if it can't."""
+        os.replace(self._temporary, self._path)
+        directory = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def discard(self) -> None:
+        """Leaves the old file alone. Harmless after a commit."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._temporary)
+
+
+def replace_file(path: str, content: Secret | bytes) -> None:
+    """Writes a file of root's alone, whole or not at all; OSError leaves the one that was there."""
+    replacement = Replacement(path, content if isinstance(content, Secret) else Secret(content))
+    try:
+        replacement.commit()
+    except OSError:
+        replacement.discard()
+        raise

@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from ipc import messages as m
 from ipc.links import CONTROL
-from ipc.loop import Loop, Timer
+from ipc.loop import Loop
 from ipc.roles import Role
 from ipc.status import Finding, RoleStatus, Status
+from ipc.types import DataPathKind
 from supervisor import notify, secure_mode
 from supervisor.channels import Channels
 from supervisor.child import Child
@@ -20,12 +21,13 @@ from supervisor.child_states import ChildState
 from supervisor.control import Control
 from supervisor.conversations import Conversations, Holdings
 from supervisor.data_path import DataPathKeeper
-from supervisor.errors import FileRefused
-from supervisor.files import read_file
 from supervisor.forwarding import Forwarding
+from supervisor.generations import Generations
 from supervisor.lock import LockHolder
 from supervisor.log_file import LogFile
-from supervisor.policy import Finished, PolicyKeeper
+from supervisor.name_resolver import NameResolver
+from supervisor.policy import PolicyKeeper
+from supervisor.reload import Reloads, Surroundings
 from supervisor.role_table import RoleRow
 from supervisor.run_directory import RunDirectory, SavedRole, SavedState
 from supervisor.settings import Settings
@@ -33,6 +35,7 @@ from supervisor.signals import Signals
 from supervisor.sockets import Descriptors
 from supervisor.spawn import spawn
 from supervisor.status import (
+    backup_findings,
     data_path_status,
     policy_findings,
     policy_status,
@@ -45,7 +48,6 @@ from supervisor.watchdog import INTERVAL_S, Watchdog
 
 log = logging.getLogger(__name__)
 
-RELOAD_WITHIN_S = 120.0
 READY_WITHIN_S = 30.0
 """A worker that is up and has all it needs must say by then that it is ready."""
 ENFORCERS = frozenset({Role.KERNEL_AGENT, Role.POLICY_LOADER})
@@ -97,9 +99,20 @@ class Instance:
             watchdog=Watchdog(
                 lambda role, sequence: self.channels.send(role, m.HealthQuestion(sequence=sequence)),
             ),
+            names=NameResolver(self.loop),
         )
         self._conversations = Conversations(self.channels, self.holdings, self._try_save_state)
-        self.control = Control(self.channels, self.reload, self.ask_stop)
+        self.reloads = Reloads(
+            self.holdings.policy,
+            Generations(settings.spd_path),
+            Surroundings(
+                loop=self.loop,
+                tunnels=self.holdings.tunnels,
+                why_not=self._why_no_reload,
+                adapt=self._adapt,
+            ),
+        )
+        self.control = Control(self.channels, self.reloads, self.ask_stop)
         self._status_socket: StatusSocket | None = None
         for row in table:
             self.holdings.children[row.role] = Child(row, self.loop, self._spawn, self._on_child_gone)
@@ -109,7 +122,7 @@ class Instance:
                 signal.SIGCHLD: self._reap,
                 signal.SIGTERM: lambda: self.ask_stop("SIGTERM"),
                 signal.SIGINT: lambda: self.ask_stop("SIGINT"),
-                signal.SIGHUP: lambda: self.reload(_say_nothing),
+                signal.SIGHUP: lambda: self.reloads.reload(_say_nothing),
                 signal.SIGUSR1: self._reopen_log,
             },
         )
@@ -143,30 +156,6 @@ class Instance:
         """Ends `run`, or the start."""
         self.stop_reason = self.stop_reason or reason
 
-    def reload(self, finished: Finished) -> None:
-        """Reads the policy file again and has it enforced; what runs goes on if it can't be."""
-        if self.phase is not Phase.RUNNING:
-            finished(False, (f"the instance is {self.phase.value}",))
-            return
-        notify.reloading()
-        try:
-            file = read_file(self.settings.spd_path, m.MAX_POLICY_BYTES)
-        except FileRefused as error:
-            self.holdings.policy.refused = (str(error),)
-            self._reloaded(finished, False, (str(error),))
-            return
-        timer: Timer | None = None
-
-        def ended(in_force: bool, lines: tuple[str, ...]) -> None:
-            if timer is not None:
-                timer.cancel()
-            self._reloaded(finished, in_force, lines)
-
-        self.holdings.policy.offer(file, ended)
-        offered = self.holdings.policy.offered
-        if offered is not None and offered.file is file:
-            timer = self.loop.call_later(RELOAD_WITHIN_S, lambda: self.holdings.policy.expire(offered.generation))
-
     def status(self) -> Status:
         """The whole status, from what is here."""
         now = time.monotonic()
@@ -180,6 +169,7 @@ class Instance:
             roles.append(role)
             findings += role_findings(child, role)
         findings += policy_findings(holdings.policy, holdings.data_path)
+        findings += backup_findings(holdings.policy, self.reloads.generations)
         if self.phase is not Phase.RUNNING:
             findings.append(
                 Finding(code=f"instance-{self.phase.value}", sentence=f"the instance is {self.phase.value}")
@@ -195,7 +185,9 @@ class Instance:
             pid=self._identity.pid,
             start_time=self._identity.start_time,
             up_s=round(now - self._started_at, 1),
-            policy=policy_status(holdings.policy, now),
+            policy=policy_status(
+                holdings.policy, now, self.reloads.generations.number, self.reloads.confirm_within_s()
+            ),
             data_path=data_path_status(holdings.data_path),
             roles=tuple(roles),
             tunnels=tuple(tunnel_report(tunnel, now) for tunnel in tunnels),
@@ -243,6 +235,7 @@ class Instance:
 
     def close(self) -> None:
         """Closes what is open; every child has ended."""
+        self.reloads.close()
         if self._status_socket is not None:
             self._status_socket.close()
         if self._log_file is not None:
@@ -306,22 +299,20 @@ class Instance:
         else:
             log.info("the log file was reopened")
 
-    def _reloaded(self, finished: Finished, in_force: bool, lines: tuple[str, ...]) -> None:
+    def _why_no_reload(self) -> str:
+        return "" if self.phase is Phase.RUNNING else f"the instance is {self.phase.value}"
+
+    def _adapt(self) -> tuple[str, ...]:
+        """Has the host follow the policy that came into force; what there is to say of that."""
+        problem = self.set_forwarding()
+        lines: tuple[str, ...] = (f"warning: {problem}",) if problem else ()
         policy = self.holdings.policy.in_force
-        if in_force and policy is not None and policy.parsed is not None:
-            problem = self.set_forwarding()
-            lines += (f"warning: {problem}",) if problem else ()
-            lines = (f"policy generation {policy.generation} is in force: {policy.parsed.rules} rules", *lines)
-            wish = policy.parsed.data_path
-            if wish.name != "AUTO" and wish is not self.holdings.data_path.kind:
-                lines += ("warning: another data_path takes effect with the next start only",)
-        else:
-            lines = (*lines, "the new policy is not in force; what ran before goes on")
-        for line in lines:
-            log.log(logging.INFO if in_force else logging.ERROR, "reload: %s", line)
-        if self.holdings.policy.offered is None:
-            notify.ready()
-        finished(in_force, lines)
+        if policy is not None and policy.parsed is not None:
+            lines += secure_mode.reloaded(self.settings.instance, policy.parsed.unmatched)
+        wish = policy.parsed.data_path if policy is not None and policy.parsed is not None else DataPathKind.AUTO
+        if wish not in (DataPathKind.AUTO, self.holdings.data_path.kind):
+            lines += ("warning: another data_path takes effect with the next start only",)
+        return lines
 
 
 def _say_nothing(_in_force: bool, _lines: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ The supervisor never reads what stands in an SPD file. It keeps the content of t
 was started again gets just that, whatever has become of the file.
 """
 
+import dataclasses
 import logging
 import os
 import time
@@ -15,9 +16,13 @@ from supervisor.files import FileContent
 
 log = logging.getLogger(__name__)
 
+BUSY = "another policy is being loaded; try again when it has ended"
+
 Send = Callable[[object], bool]
 Finished = Callable[[bool, tuple[str, ...]], None]
 """Called once with whether the offered policy is in force now, and what there is to say."""
+Planned = Callable[[m.PolicyParsed | None, tuple[str, ...]], None]
+"""Called once with what a policy would be, or None and why it can't come into force."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,8 @@ class Policy:
     parsed: m.PolicyParsed | None = None
     enforced_at: float = 0.0
     """Monotonic."""
+    backup_reason: str = ""
+    """Why this one was taken and not the policy file; empty if it is the policy file."""
 
 
 class PolicyKeeper:
@@ -40,6 +47,8 @@ class PolicyKeeper:
     def __init__(self, send: Send, may_enforce: Callable[[], bool]) -> None:
         self.in_force: Policy | None = None
         self.offered: Policy | None = None
+        self.former: Policy | None = None
+        """To go back to, while the one in force waits for confirmation."""
         self.refused: tuple[str, ...] = ()
         """Why the last file offered is not in force; empty if it is."""
         self.loader_lacks_policy = False
@@ -47,29 +56,64 @@ class PolicyKeeper:
         self._send = send
         self._may_enforce = may_enforce
         self._finished: Finished | None = None
+        self._planned: Planned | None = None
+        """Who waits for a plan, if the policy on offer is not to be enforced."""
         self._loader_up = False
         self._generation = 0
 
-    def offer(self, file: FileContent, finished: Finished) -> None:
+    def offer(self, file: FileContent, finished: Finished, backup_reason: str = "") -> None:
         """Has `file` parsed and then enforced; `finished` is called in the end. One at a time."""
         if self.offered is not None:
-            finished(False, ("another policy is being loaded",))
+            finished(False, (BUSY,))
             return
-        self._generation += 1
-        self.offered = Policy(generation=self._generation, file=file)
         self._finished = finished
-        if self._loader_up:
-            self._parse(self.offered)
+        self._begin(self._next(file, backup_reason))
 
-    def names_file(self, path: str) -> bool:
-        """Whether a policy that the loader has to do with names the file `path`, as a string of its own."""
+    def go_back(self, finished: Finished) -> None:
+        """Offers `former` again, as the generation that it was; `finished` as for `offer`."""
+        if self.offered is not None or self.former is None:
+            finished(False, (BUSY,))
+            return
+        self._finished = finished
+        self._begin(self.former)
+
+    def plan(self, file: FileContent, planned: Planned) -> None:
+        """As `offer`, but nothing is enforced: `planned` hears what would be."""
+        if self.offered is not None:
+            planned(None, (BUSY,))
+            return
+        self._planned = planned
+        self._begin(self._next(file, ""))
+
+    @property
+    def oldest_generation(self) -> int:
+        """The oldest that may still have to be parsed again; 0 before there is one."""
+        return min((policy.generation for policy in (self.former, self.in_force) if policy is not None), default=0)
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether `former` is being put in force again."""
+        offered, former = self.offered, self.former
+        return offered is not None and former is not None and offered.generation == former.generation
+
+    def _next(self, file: FileContent, backup_reason: str) -> Policy:
+        self._generation += 1
+        return Policy(generation=self._generation, file=file, backup_reason=backup_reason)
+
+    def _begin(self, policy: Policy) -> None:
+        self.offered = policy
+        if self._loader_up:
+            self._parse(policy)
+
+    def names(self, text: str) -> bool:
+        """Whether a policy that the loader has to do with holds `text`, a path or a host name, in quotes."""
         policies = [policy for policy in (self.offered, self.in_force) if policy is not None]
-        quoted = [quote + os.fsencode(path) + quote for quote in (b'"', b"'")]
-        return any(text in policy.file.content.reveal() for policy in policies for text in quoted)
+        quoted = [quote + os.fsencode(text) + quote for quote in (b'"', b"'")]
+        return any(one in policy.file.content.reveal() for policy in policies for one in quoted)
 
     def enforce(self) -> None:
         """Has the offered policy, which was parsed, put in force."""
-        if self.offered is not None and self.offered.parsed is not None:
+        if self.offered is not None and self.offered.parsed is not None and self._planned is None:
             self._send(m.EnforcePolicy(generation=self.offered.generation))
 
     def loader_came(self) -> None:
@@ -87,8 +131,10 @@ class PolicyKeeper:
     def on_parsed(self, message: m.PolicyParsed) -> None:
         """The loader took a file."""
         if self.offered is not None and message.generation == self.offered.generation:
-            self.offered = Policy(generation=message.generation, file=self.offered.file, parsed=message)
-            if self._may_enforce():
+            self.offered = dataclasses.replace(self.offered, parsed=message)
+            if self._planned is not None:
+                self._finish_plan(message, message.warnings)
+            elif self._may_enforce():
                 self.enforce()
         elif self.in_force is not None and message.generation == self.in_force.generation:
             self._send(m.EnforcePolicy(generation=message.generation))
@@ -104,9 +150,7 @@ class PolicyKeeper:
         """The agent has it in the kernel."""
         if self.offered is not None and message.generation == self.offered.generation:
             offered, self.offered, self.refused = self.offered, None, ()
-            self.in_force = Policy(
-                generation=offered.generation, file=offered.file, parsed=offered.parsed, enforced_at=time.monotonic()
-            )
+            self.in_force = dataclasses.replace(offered, enforced_at=time.monotonic())
             warnings = offered.parsed.warnings if offered.parsed is not None else ()
             self._finish(True, warnings)
         self.loader_lacks_policy = False
@@ -124,17 +168,31 @@ class PolicyKeeper:
             self._give_up(("the policy loader did not finish in time",))
 
     def _parse(self, policy: Policy) -> None:
-        file = policy.file
-        self._send(
-            m.ParsePolicy(
-                generation=policy.generation, path=file.path, content=file.content, mode=file.mode, uid=file.uid
-            )
+        file, templates = policy.file, policy.file.templates
+        message = m.ParsePolicy(
+            generation=policy.generation, path=file.path, content=file.content, mode=file.mode, uid=file.uid
         )
+        if templates is not None:
+            message = dataclasses.replace(
+                message,
+                templates_path=templates.path,
+                templates=templates.content,
+                templates_mode=templates.mode,
+                templates_uid=templates.uid,
+            )
+        self._send(message)
 
     def _give_up(self, reasons: tuple[str, ...]) -> None:
-        if self.offered is not None:
+        if self._planned is not None:
+            self._finish_plan(None, reasons)
+        elif self.offered is not None:
             self.offered, self.refused = None, reasons
             self._finish(False, reasons)
+
+    def _finish_plan(self, parsed: m.PolicyParsed | None, lines: tuple[str, ...]) -> None:
+        planned, self._planned, self.offered = self._planned, None, None
+        if planned is not None:
+            planned(parsed, lines)
 
     def _not_restored(self, reasons: tuple[str, ...]) -> None:
         self.loader_lacks_policy = True

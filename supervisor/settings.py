@@ -17,6 +17,12 @@ class Settings:
     """The run directory, absolute and without a slash at its end: it names the instance."""
     spd_path: str = DEFAULT_SPD
     log_level: str = LOG_LEVELS[1]
+    backup: bool = False
+    """Start on the backup of the policy file; a reload takes the file itself."""
+    log_unmatched: bool = False
+    """Log packets that no rule matches."""
+    output: str = ""
+    """The file that all output goes to, absolute; empty for where it goes otherwise."""
 
 
 def instance_name(directory: str) -> str:

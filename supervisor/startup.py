@@ -19,8 +19,8 @@ from supervisor.channels import open_listeners
 from supervisor.child import Child
 from supervisor.child_states import ChildState
 from supervisor.errors import FileMissing, FileRefused, NotConfigured, StartFailed
-from supervisor.files import read_file
 from supervisor.instance import Instance
+from supervisor.start_policy import Candidate, StartPolicies
 
 START_WITHIN_S = 10.0
 
@@ -41,11 +41,12 @@ class Startup:
         self._instance = instance
         self._holdings = instance.holdings
         self._deadline = time.monotonic() + START_WITHIN_S
+        self._policies = StartPolicies(instance.reloads.generations, only_backup=instance.settings.backup)
 
     def run(self) -> Started:
         """Starts everything; StartFailed from any step."""
         try:
-            file = read_file(self._instance.settings.spd_path, m.MAX_POLICY_BYTES)
+            first = self._policies.first()
             self._open()
         except FileMissing as error:
             raise NotConfigured(str(error)) from error
@@ -53,7 +54,7 @@ class Startup:
             raise StartFailed(str(error)) from error
         except OSError as error:
             raise StartFailed(f"the instance's sockets and files can't be made: {error}") from error
-        self._holdings.policy.offer(file, self._policy_finished)
+        self._offer(first)
         self._start(Role.KERNEL_AGENT)
         self._start(Role.POLICY_LOADER)
         self._start(Role.IKE_WORKER)
@@ -71,10 +72,11 @@ class Startup:
         )
         # Last, so that a start which fails leaves no secure mode; the policy itself discards already.
         try:
-            mode = secure_mode.enter_if_wanted(self._instance.settings.instance, parsed.unmatched)
+            mode = secure_mode.enter_if_wanted(self._instance.settings.instance, self._in_force().unmatched)
         except secure_mode.NotChanged as error:
             raise StartFailed(str(error)) from error
-        return Started(lines=(*self._summary(parsed), *mode), exit_code=0 if self._all_ready() else 1)
+        self._instance.reloads.started()
+        return Started(lines=(*self._summary(), *mode), exit_code=0 if self._all_ready() else 1)
 
     def _open(self) -> None:
         instance = self._instance
@@ -146,19 +148,37 @@ class Startup:
     def _started(self) -> tuple[Child, ...]:
         return tuple(child for child in self._holdings.children.values() if child.state is not ChildState.DOWN)
 
-    def _policy_finished(self, in_force: bool, lines: tuple[str, ...]) -> None:
-        if not in_force:
-            self._instance.start_error = self._instance.start_error or lines
+    def _offer(self, candidate: Candidate) -> None:
+        self._holdings.policy.offer(candidate.file, self._policy_finished, candidate.backup_reason)
 
-    def _summary(self, parsed: m.PolicyParsed) -> tuple[str, ...]:
+    def _policy_finished(self, in_force: bool, lines: tuple[str, ...]) -> None:
+        if in_force or self._instance.start_error:
+            return
+        other = self._policies.after_refusal(lines)
+        if other is None:
+            self._instance.start_error = self._policies.errors
+        else:
+            self._offer(other)
+
+    def _in_force(self) -> m.PolicyParsed:
+        policy = self._holdings.policy.in_force
+        if policy is None or policy.parsed is None:
+            raise StartFailed("the policy is gone")
+        return policy.parsed
+
+    def _summary(self) -> tuple[str, ...]:
+        policy, parsed = self._holdings.policy.in_force, self._in_force()
+        path, reason = (policy.file.path, policy.backup_reason) if policy is not None else ("", "")
         data_path, children = self._holdings.data_path, self._holdings.children
         kind = data_path.kind.name.lower() if data_path.kind is not None else "no"
         roles = ", ".join(
             f"{child.name} pid {child.pid}" for child in children.values() if child.state is ChildState.UP
         )
         return (
+            *(self._policies.errors if reason else ()),
+            *((f"running on backup policy {path}: {reason}",) if reason else ()),
             *(f"warning: {warning}" for warning in parsed.warnings),
-            f"started: {parsed.rules} rules of {self._instance.settings.spd_path}, {kind} data path ({data_path.why})",
+            f"started: {parsed.rules} rules of {path}, {kind} data path ({data_path.why})",
             f"started: {roles}",
             *(
                 f"not started: {child.name}, tried again and again: {child.last_exit}; ipsecctl status says more"

@@ -26,6 +26,7 @@ from supervisor.backoff import FORGIVEN_AFTER_S
 from supervisor.child import Child
 from supervisor.child_states import ChildState
 from supervisor.data_path import DataPathKeeper
+from supervisor.generations import Generations
 from supervisor.policy import PolicyKeeper
 from supervisor.watchdog import UNRESPONSIVE_S
 
@@ -102,7 +103,7 @@ def role_findings(child: Child, role: RoleStatus) -> Iterable[Finding]:
 def policy_findings(keeper: PolicyKeeper, data_path: DataPathKeeper) -> Iterable[Finding]:
     """What is strange about the policy."""
     if keeper.refused:
-        sentence = f"the policy file was refused, what ran before goes on: {keeper.refused[0]}"
+        sentence = f"the policy file is not what runs; what ran before goes on. {keeper.refused[0]}"
         yield Finding(code="policy-refused", sentence=sentence)
     if keeper.loader_lacks_policy:
         sentence = "the policy loader could not be given the policy in force; peers can't be authenticated"
@@ -111,7 +112,19 @@ def policy_findings(keeper: PolicyKeeper, data_path: DataPathKeeper) -> Iterable
         yield Finding(code="data-path-failed", sentence=data_path.failure)
 
 
-def policy_status(keeper: PolicyKeeper, now: float) -> PolicyStatus | None:
+def backup_findings(keeper: PolicyKeeper, generations: Generations) -> Iterable[Finding]:
+    """What is strange about the policies that are kept."""
+    policy = keeper.in_force
+    if policy is not None and policy.backup_reason:
+        sentence = f"running on backup policy {policy.file.path}: {policy.backup_reason}"
+        yield Finding(code="on-backup-policy", sentence=sentence)
+    if generations.problem:
+        yield Finding(code="backup-not-kept", sentence=generations.problem)
+
+
+def policy_status(
+    keeper: PolicyKeeper, now: float, history: int = 0, confirm_within_s: float = 0.0
+) -> PolicyStatus | None:
     """The status of the policy in force; None before there is one."""
     policy = keeper.in_force
     if policy is None or policy.parsed is None:
@@ -124,6 +137,9 @@ def policy_status(keeper: PolicyKeeper, now: float) -> PolicyStatus | None:
         age_s=round(now - policy.enforced_at, 1),
         warnings=policy.parsed.warnings,
         refused=keeper.refused,
+        backup_reason=policy.backup_reason,
+        history=history,
+        confirm_within_s=round(confirm_within_s, 1),
     )
 
 

@@ -3,7 +3,7 @@
 from ipc import messages as m
 from ipc.types import DataPathKind, IpForward, Secret
 from supervisor.files import FileContent
-from supervisor.policy import PolicyKeeper
+from supervisor.policy import BUSY, PolicyKeeper
 
 FILE = FileContent(path="/etc/ipsec.spd", content=Secret(b"first"), mode=0o600, uid=0)
 NEXT = FileContent(path="/etc/ipsec.spd", content=Secret(b"second"), mode=0o600, uid=0)
@@ -156,7 +156,7 @@ def test_one_policy_at_a_time() -> None:
     loader.keeper.loader_came()
     loader.offer(FILE)
     loader.offer(NEXT)
-    assert loader.ends == [(False, ("another policy is being loaded",))]
+    assert loader.ends == [(False, (BUSY,))]
     assert loader.sent == [parse(FILE, 1)]
 
 
@@ -186,8 +186,8 @@ def test_a_file_counts_as_named_only_where_a_policy_has_it_in_quotes() -> None:
     text = b"""psk_file = "/etc/ipsecd/branch.psk"\nother = '/etc/ipsecd/other.psk' # /etc/shadow"""
     loader.offer(FileContent(path="/etc/ipsec.spd", content=Secret(text), mode=0o600, uid=0))
     named = ("/etc/ipsecd/branch.psk", "/etc/ipsecd/other.psk")
-    assert all(loader.keeper.names_file(path) for path in named)
-    assert not any(loader.keeper.names_file(path) for path in ("/etc/shadow", "/etc/ipsecd/branch", "/etc/ipsecd"))
+    assert all(loader.keeper.names(path) for path in named)
+    assert not any(loader.keeper.names(path) for path in ("/etc/shadow", "/etc/ipsecd/branch", "/etc/ipsecd"))
 
 
 def test_a_new_loader_may_have_the_files_of_the_policy_in_force() -> None:
@@ -196,4 +196,4 @@ def test_a_new_loader_may_have_the_files_of_the_policy_in_force() -> None:
     file = FileContent(path="/etc/ipsec.spd", content=Secret(b'"/etc/ipsecd/branch.psk"'), mode=0o600, uid=0)
     loader.put_in_force(file, 1)
     loader.offer(NEXT)
-    assert loader.keeper.names_file("/etc/ipsecd/branch.psk")
+    assert loader.keeper.names("/etc/ipsecd/branch.psk")
