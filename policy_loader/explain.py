@@ -93,31 +93,36 @@ class Decision:
         return not any(step.possible for step in self.steps)
 
 
-def decide(policy: Policy, packet: Packet) -> Decision:
-    """What is done with `packet` under `policy`, whether or not it is in force."""
+def decide(policy: Policy, packet: Packet, *, secure: bool = False) -> Decision:
+    """What is done with `packet` under `policy`, whether or not it is in force.
+
+    In secure mode what no rule matches is dropped, whatever the policy says of it.
+    """
+    unmatched = Unmatched.DISCARD if secure else policy.unmatched
+    rules = policy.kernel_rules[: policy.rules]
     if packet.direction is not Direction.FORWARD:
-        return Decision(steps=(_look_up(policy, packet, packet.direction),))
-    inward = _look_up(policy, packet, Direction.FORWARD)
+        return Decision(steps=(_look_up(rules, unmatched, packet, packet.direction),))
+    inward = _look_up(rules, unmatched, packet, Direction.FORWARD)
     if inward.action is Action.DISCARD:
         return Decision(steps=(inward,))
-    return Decision(steps=(inward, _look_up(policy, packet, Direction.OUT)))
+    return Decision(steps=(inward, _look_up(rules, unmatched, packet, Direction.OUT)))
 
 
-def _look_up(policy: Policy, packet: Packet, direction: Direction) -> Step:
+def _look_up(rules: Sequence[KernelRule], unmatched: Unmatched, packet: Packet, direction: Direction) -> Step:
     seen = _Seen(packet, outward=direction is Direction.OUT)
-    exempt = _exempt(policy, packet, seen, direction)
+    exempt = _exempt(packet, seen)
     if exempt is not None:
         return Step(direction=direction, action=Action.BYPASS, reason=exempt, rule=None)
     possible: list[KernelRule] = []
     matching: list[KernelRule] = []
-    for rule in policy.kernel_rules[: policy.rules]:
+    for rule in rules:
         fit = seen.fits(rule)
         if fit is None and not matching:
             possible.append(rule)
         elif fit:
             matching.append(rule)
     if not matching:
-        action = Action.DISCARD if policy.unmatched is Unmatched.DISCARD else Action.BYPASS
+        action = Action.DISCARD if unmatched is Unmatched.DISCARD else Action.BYPASS
         return Step(direction=direction, action=action, reason=Reason.UNMATCHED, rule=None, possible=tuple(possible))
     return Step(
         direction=direction,
@@ -129,20 +134,16 @@ def _look_up(policy: Policy, packet: Packet, direction: Direction) -> Step:
     )
 
 
-def _exempt(policy: Policy, packet: Packet, seen: "_Seen", direction: Direction) -> Reason | None:
+def _exempt(packet: Packet, seen: "_Seen") -> Reason | None:
     if packet.source.is_loopback or packet.destination.is_loopback:
         return Reason.LOOPBACK
-    if direction is Direction.FORWARD or packet.direction is Direction.FORWARD:
+    if packet.direction is Direction.FORWARD:
         return None
-    if packet.protocol == ICMPV6 and packet.icmp_type in _NEIGHBOUR_DISCOVERY and _speaks_of_ipv6(policy):
+    if packet.protocol == ICMPV6 and packet.icmp_type in _NEIGHBOUR_DISCOVERY:
         return Reason.NEIGHBOUR_DISCOVERY
     if packet.protocol == ESP or (packet.protocol == UDP and seen.local_port in IKE_PORTS):
         return Reason.OUR_OWN
     return None
-
-
-def _speaks_of_ipv6(policy: Policy) -> bool:
-    return any(prefix.address.version == 6 for rule in policy.kernel_rules for prefix in rule.local)
 
 
 class _Seen:
