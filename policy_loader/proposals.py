@@ -4,8 +4,9 @@ Words are joined by "-" in any order; several of one kind are alternatives, most
 and one that needs an integrity algorithm can't share a proposal (RFC 7296 section 3.3.3): write two.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ipc.algorithms import (
     CIPHER_NAMES,
@@ -13,6 +14,7 @@ from ipc.algorithms import (
     INTEGRITY_NAMES,
     KEY_EXCHANGE_NAMES,
     PRF_NAMES,
+    WEAK_WORDS,
     Cipher,
     EsnId,
     EspProposal,
@@ -25,6 +27,8 @@ from ipc.algorithms import (
 from policy_loader.errors import nearest, printable
 
 _PRF_OF_INTEGRITY = {
+    IntegrityId.HMAC_MD5_96: PrfId.HMAC_MD5,
+    IntegrityId.HMAC_SHA1_96: PrfId.HMAC_SHA1,
     IntegrityId.HMAC_SHA2_256_128: PrfId.HMAC_SHA2_256,
     IntegrityId.HMAC_SHA2_384_192: PrfId.HMAC_SHA2_384,
     IntegrityId.HMAC_SHA2_512_256: PrfId.HMAC_SHA2_512,
@@ -44,7 +48,7 @@ class _Words:
     esn: list[EsnId] = field(default_factory=list)
 
 
-def parse_ike(text: str) -> IkeProposal:
+def parse_ike(text: Any) -> IkeProposal:
     """The IKE proposal in words; ValueError with a sentence if it is none.
 
     Without a prf word the PRF is that of the integrity algorithm's hash; with a combined-mode cipher it must be named.
@@ -53,9 +57,9 @@ def parse_ike(text: str) -> IkeProposal:
     _check_ciphers(words)
     prf = words.prf or [_PRF_OF_INTEGRITY[one] for one in words.integrity]
     if not prf:
-        raise ValueError("no PRF: add one of " + ", ".join(PRF_NAMES))
+        raise ValueError("no PRF: add one of " + _offerable(PRF_NAMES))
     if not words.key_exchange:
-        raise ValueError("no key exchange: add one of " + ", ".join(KEY_EXCHANGE_NAMES))
+        raise ValueError("no key exchange: add one of " + _offerable(KEY_EXCHANGE_NAMES))
     return IkeProposal(
         encryption=tuple(words.encryption),
         integrity=tuple(words.integrity),
@@ -64,7 +68,7 @@ def parse_ike(text: str) -> IkeProposal:
     )
 
 
-def parse_esp(text: str) -> EspProposal:
+def parse_esp(text: Any) -> EspProposal:
     """The ESP proposal in words; ValueError with a sentence if it is none. Without "esn": 32-bit sequence numbers."""
     words = _sort(text, ESP_WORDS, "an ESP proposal")
     _check_ciphers(words)
@@ -100,11 +104,18 @@ def esp_words(proposal: EspProposal) -> str:
     )
 
 
+def _offerable(words: Iterable[str]) -> str:
+    """Those of `words` that may be recommended."""
+    return ", ".join(word for word in words if word not in WEAK_WORDS)
+
+
 def _names(table: Mapping[str, object], values: tuple[object, ...]) -> list[str]:
     return [name for value in values for name, known in table.items() if known == value]
 
 
-def _sort(text: str, known: tuple[str, ...], what: str) -> _Words:
+def _sort(text: Any, known: tuple[str, ...], what: str) -> _Words:
+    if not isinstance(text, str):
+        raise ValueError('a proposal is text in quotes, such as "aes256gcm16"')
     words = _Words()
     seen = set()
     for word in text.split("-"):
@@ -128,11 +139,11 @@ def _sort(text: str, known: tuple[str, ...], what: str) -> _Words:
 
 def _check_ciphers(words: _Words) -> None:
     if not words.encryption:
-        raise ValueError("no cipher: add one of " + ", ".join(CIPHER_NAMES))
+        raise ValueError("no cipher: add one of " + _offerable(CIPHER_NAMES))
     combined = {cipher_sizes(cipher).aead for cipher in words.encryption}
     if len(combined) == 2:
-        raise ValueError("combined-mode ciphers (gcm16, chacha20poly1305) and others need a proposal each")
+        raise ValueError("combined-mode ciphers (gcm, ccm, chacha20poly1305) and others need a proposal each")
     if combined == {True} and words.integrity:
         raise ValueError("a combined-mode cipher takes no integrity algorithm: leave the sha... word out")
     if combined == {False} and not words.integrity:
-        raise ValueError("no integrity algorithm: add one of " + ", ".join(INTEGRITY_NAMES))
+        raise ValueError("no integrity algorithm: add one of " + _offerable(INTEGRITY_NAMES))

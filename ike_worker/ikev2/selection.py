@@ -8,8 +8,8 @@ from ike_worker.ikev2.crypto.keymat import ChildSuite, IkeSuite
 from ike_worker.ikev2.iana import ProtocolId, TransformType
 from ike_worker.ikev2.wire.sa import Proposal, SecurityAssociation, Transform
 from ipc.algorithms import (
+    FIXED_KEY_CIPHERS,
     Cipher,
-    EncryptionId,
     EsnId,
     EspProposal,
     IkeProposal,
@@ -125,12 +125,11 @@ def esp_answer(chosen: ChosenChild, spi: int) -> SecurityAssociation:
 
 
 def _encryption(ciphers: tuple[Cipher, ...]) -> list[Transform]:
-    # RFC 7634 section 5: ChaCha20-Poly1305 has one key length and no Key Length attribute.
     return [
         Transform(
             type=TransformType.ENCR,
             id=cipher.id,
-            key_bits=None if cipher.id is EncryptionId.CHACHA20_POLY1305 else cipher.key_bits,
+            key_bits=None if cipher.id in FIXED_KEY_CIPHERS else cipher.key_bits,
         )
         for cipher in ciphers
     ]
@@ -203,7 +202,7 @@ class _Offer:
         for cipher in ours:
             if (cipher.id, cipher.key_bits) in offered:
                 return cipher
-            if cipher.id is EncryptionId.CHACHA20_POLY1305 and (cipher.id, None) in offered:
+            if cipher.id in FIXED_KEY_CIPHERS and (cipher.id, None) in offered:
                 return cipher
         return None
 

@@ -1,4 +1,5 @@
-"""ESP packets: seal and open (RFC 4303), for combined-mode ciphers (RFC 4106, RFC 7634) and CBC with HMAC (RFC 4868).
+"""ESP packets: seal and open (RFC 4303), for combined-mode ciphers (RFC 4106, RFC 4309, RFC 7634) and for AES-CBC
+(RFC 3602), AES-CTR (RFC 3686) and 3DES (RFC 2451) with HMAC (RFC 4868).
 
 Pure. A sealer or opener is a closure with everything about its SA bound beforehand: it runs once for each packet.
 """
@@ -9,11 +10,19 @@ import struct
 from collections.abc import Callable
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher as BlockCipher
 from cryptography.hazmat.primitives.ciphers import algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 
-from ipc.algorithms import INTEGRITY_ICV_BYTES, INTEGRITY_KEY_BYTES, EncryptionId, IntegrityId, cipher_sizes
+from ipc.algorithms import (
+    INTEGRITY_DIGESTS,
+    INTEGRITY_ICV_BYTES,
+    INTEGRITY_KEY_BYTES,
+    EncryptionId,
+    IntegrityId,
+    cipher_sizes,
+)
 from ipc.messages import Sa
 
 HEADER_BYTES = 8
@@ -29,11 +38,10 @@ Opener = Callable[[bytes, int], bytes | None]
 """(ESP packet, 64-bit sequence number) to the plaintext with its trailer, or None if it is not authentic."""
 RandomBytes = Callable[[int], bytes]
 
-_DIGESTS = {
-    IntegrityId.HMAC_SHA2_256_128: "sha256",
-    IntegrityId.HMAC_SHA2_384_192: "sha384",
-    IntegrityId.HMAC_SHA2_512_256: "sha512",
-}
+_CCM = frozenset({EncryptionId.AES_CCM_8, EncryptionId.AES_CCM_12, EncryptionId.AES_CCM_16})
+_FIRST_BLOCK = (1).to_bytes(4)
+"""RFC 3686 section 4: the block counter of AES-CTR begins with one."""
+_Mode = modes.CBC | modes.CTR
 
 
 class BadKey(ValueError):
@@ -49,8 +57,8 @@ def trailers(block: int) -> tuple[tuple[bytes, ...], ...]:
 
 
 # RFC 4303 section 2.4: the next header ends on a 4-byte boundary, whatever the cipher.
-_TRAILERS_4 = trailers(4)
-_TRAILERS_16 = trailers(16)
+_TRAILERS = {1: trailers(4), 8: trailers(8), 16: trailers(16)}
+_TRAILERS_4 = _TRAILERS[1]
 
 
 def payload_of(plaintext: bytes) -> bytes | None:
@@ -77,13 +85,13 @@ def sealer(sa: Sa, random_bytes: RandomBytes = os.urandom) -> Sealer:
     _check_keys(sa)
     if cipher_sizes(sa.cipher).aead:
         return _aead_sealer(sa)
-    return _cbc_sealer(sa, random_bytes)
+    return _hmac_sealer(sa, random_bytes)
 
 
 def opener(sa: Sa) -> Opener:
     """What opens the packets of `sa`; BadKey."""
     _check_keys(sa)
-    return _aead_opener(sa) if cipher_sizes(sa.cipher).aead else _cbc_opener(sa)
+    return _aead_opener(sa) if cipher_sizes(sa.cipher).aead else _hmac_opener(sa)
 
 
 def _check_keys(sa: Sa) -> None:
@@ -99,11 +107,14 @@ def _check_keys(sa: Sa) -> None:
         raise BadKey(f"{len(sa.integrity_key)} bytes of integrity key, not {INTEGRITY_KEY_BYTES[sa.integrity]}")
 
 
-def _aead(sa: Sa) -> tuple[AESGCM | ChaCha20Poly1305, bytes]:
+def _aead(sa: Sa) -> tuple[AESGCM | AESCCM | ChaCha20Poly1305, bytes]:
     """The cipher and the salt."""
-    secret, key_bytes = sa.encryption_key.reveal(), cipher_sizes(sa.cipher).key
-    kind = AESGCM if sa.cipher.id is EncryptionId.AES_GCM_16 else ChaCha20Poly1305
-    return kind(secret[:key_bytes]), secret[key_bytes:]
+    sizes = cipher_sizes(sa.cipher)
+    secret = sa.encryption_key.reveal()
+    key, salt = secret[: sizes.key], secret[sizes.key :]
+    if sa.cipher.id in _CCM:
+        return AESCCM(key, tag_length=sizes.icv), salt
+    return (AESGCM if sa.cipher.id is EncryptionId.AES_GCM_16 else ChaCha20Poly1305)(key), salt
 
 
 def _aead_sealer(sa: Sa) -> Sealer:
@@ -113,7 +124,7 @@ def _aead_sealer(sa: Sa) -> Sealer:
     encrypt, pack, trailer = cipher.encrypt, struct.Struct("!IIQ").pack, _TRAILERS_4
 
     def seal(sequence: int, payload: bytes, next_header: int) -> bytes:
-        # The IV is the 64-bit sequence number: unique under a key (RFC 4106 section 3.1, RFC 7634 section 2).
+        # The IV is the 64-bit sequence number: unique under a key (RFC 4106 and 4309 section 3.1, RFC 7634 section 2).
         header = pack(spi, sequence & 0xFFFFFFFF, sequence)
         iv = header[8:]
         associated = spi_bytes + iv if esn else header[:8]  # RFC 4106 section 5
@@ -125,7 +136,7 @@ def _aead_sealer(sa: Sa) -> Sealer:
 def _aead_opener(sa: Sa) -> Opener:
     cipher, salt = _aead(sa)
     esn, spi_bytes = sa.esn, sa.spi.to_bytes(4)
-    shortest = HEADER_BYTES + 8 + 4 + 16
+    shortest = HEADER_BYTES + 8 + 4 + cipher_sizes(sa.cipher).icv
     decrypt = cipher.decrypt
 
     def open_packet(packet: bytes, sequence: int) -> bytes | None:
@@ -140,15 +151,37 @@ def _aead_opener(sa: Sa) -> Opener:
     return open_packet
 
 
-def _cbc_sealer(sa: Sa, random_bytes: RandomBytes) -> Sealer:
-    cipher = algorithms.AES(sa.encryption_key.reveal())
-    key, digest, icv_bytes = sa.integrity_key.reveal(), _DIGESTS[sa.integrity], INTEGRITY_ICV_BYTES[sa.integrity]
-    spi, esn, pack, trailer = sa.spi, sa.esn, struct.Struct("!II").pack, _TRAILERS_16
+def _block_cipher(sa: Sa) -> tuple[algorithms.AES | TripleDES, Callable[[bytes], _Mode]]:
+    """The cipher of an SA that has an integrity algorithm, and its mode for an IV."""
+    secret, key_bytes = sa.encryption_key.reveal(), cipher_sizes(sa.cipher).key
+    if sa.cipher.id is EncryptionId.AES_CTR:
+        salt = secret[key_bytes:]
+        return algorithms.AES(secret[:key_bytes]), lambda iv: modes.CTR(salt + iv + _FIRST_BLOCK)
+    return (TripleDES if sa.cipher.id is EncryptionId.DES3 else algorithms.AES)(secret), modes.CBC
+
+
+def _hmac_sealer(sa: Sa, random_bytes: RandomBytes) -> Sealer:
+    cipher, mode = _block_cipher(sa)
+    sizes = cipher_sizes(sa.cipher)
+    key, digest, icv_bytes = (
+        sa.integrity_key.reveal(),
+        INTEGRITY_DIGESTS[sa.integrity],
+        INTEGRITY_ICV_BYTES[sa.integrity],
+    )
+    counts, iv_bytes = sa.cipher.id is EncryptionId.AES_CTR, sizes.iv
+    spi, esn, pack, trailer, mask = (
+        sa.spi,
+        sa.esn,
+        struct.Struct("!II").pack,
+        _TRAILERS[sizes.block],
+        max(sizes.block, 4) - 1,
+    )
 
     def seal(sequence: int, payload: bytes, next_header: int) -> bytes:
-        iv = random_bytes(16)
-        encryptor = BlockCipher(cipher, modes.CBC(iv)).encryptor()
-        ciphertext = encryptor.update(payload + trailer[next_header][len(payload) & 15]) + encryptor.finalize()
+        # The IV of AES-CTR is unique under a key (RFC 3686 section 2.1); that of CBC can't be foretold (RFC 3602).
+        iv = sequence.to_bytes(8) if counts else random_bytes(iv_bytes)
+        encryptor = BlockCipher(cipher, mode(iv)).encryptor()
+        ciphertext = encryptor.update(payload + trailer[next_header][len(payload) & mask]) + encryptor.finalize()
         packet = pack(spi, sequence & 0xFFFFFFFF) + iv + ciphertext
         # RFC 4303 section 2.2.1: the high half is authenticated behind the packet, and not sent.
         covered = packet + (sequence >> 32).to_bytes(4) if esn else packet
@@ -157,18 +190,24 @@ def _cbc_sealer(sa: Sa, random_bytes: RandomBytes) -> Sealer:
     return seal
 
 
-def _cbc_opener(sa: Sa) -> Opener:
-    cipher = algorithms.AES(sa.encryption_key.reveal())
-    key, digest, icv_bytes = sa.integrity_key.reveal(), _DIGESTS[sa.integrity], INTEGRITY_ICV_BYTES[sa.integrity]
-    esn, shortest = sa.esn, HEADER_BYTES + 16 + 16 + icv_bytes
+def _hmac_opener(sa: Sa) -> Opener:
+    cipher, mode = _block_cipher(sa)
+    sizes = cipher_sizes(sa.cipher)
+    key, digest, icv_bytes = (
+        sa.integrity_key.reveal(),
+        INTEGRITY_DIGESTS[sa.integrity],
+        INTEGRITY_ICV_BYTES[sa.integrity],
+    )
+    start, unit, esn = HEADER_BYTES + sizes.iv, max(sizes.block, 4), sa.esn
+    shortest = start + unit + icv_bytes
 
     def open_packet(packet: bytes, sequence: int) -> bytes | None:
-        if len(packet) < shortest or (len(packet) - HEADER_BYTES - icv_bytes) % 16:
+        if len(packet) < shortest or (len(packet) - start - icv_bytes) % unit:
             return None
         covered = packet[:-icv_bytes] + (sequence >> 32).to_bytes(4) if esn else packet[:-icv_bytes]
         if not hmac.compare_digest(hmac.digest(key, covered, digest)[:icv_bytes], packet[-icv_bytes:]):
             return None
-        decryptor = BlockCipher(cipher, modes.CBC(packet[8:24])).decryptor()
-        return decryptor.update(packet[24:-icv_bytes]) + decryptor.finalize()
+        decryptor = BlockCipher(cipher, mode(packet[HEADER_BYTES:start])).decryptor()
+        return decryptor.update(packet[start:-icv_bytes]) + decryptor.finalize()
 
     return open_packet

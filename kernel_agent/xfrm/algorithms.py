@@ -11,11 +11,20 @@ _ALGO = struct.Struct("=64sI")
 _ALGO_ICV = struct.Struct("=64sII")
 
 AEAD_NAMES = {
+    EncryptionId.AES_CCM_8: b"rfc4309(ccm(aes))",
+    EncryptionId.AES_CCM_12: b"rfc4309(ccm(aes))",
+    EncryptionId.AES_CCM_16: b"rfc4309(ccm(aes))",
     EncryptionId.AES_GCM_16: b"rfc4106(gcm(aes))",
     EncryptionId.CHACHA20_POLY1305: b"rfc7539esp(chacha20,poly1305)",
 }
-CIPHER_NAMES = {EncryptionId.AES_CBC: b"cbc(aes)"}
+CIPHER_NAMES = {
+    EncryptionId.DES3: b"cbc(des3_ede)",
+    EncryptionId.AES_CBC: b"cbc(aes)",
+    EncryptionId.AES_CTR: b"rfc3686(ctr(aes))",
+}
 INTEGRITY_NAMES = {
+    IntegrityId.HMAC_MD5_96: b"hmac(md5)",
+    IntegrityId.HMAC_SHA1_96: b"hmac(sha1)",
     IntegrityId.HMAC_SHA2_256_128: b"hmac(sha256)",
     IntegrityId.HMAC_SHA2_384_192: b"hmac(sha384)",
     IntegrityId.HMAC_SHA2_512_256: b"hmac(sha512)",

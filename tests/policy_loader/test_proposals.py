@@ -10,6 +10,7 @@ from ipc.algorithms import (
     INTEGRITY_NAMES,
     KEY_EXCHANGE_NAMES,
     PRF_NAMES,
+    WEAK_WORDS,
     EsnId,
     EspProposal,
     IkeProposal,
@@ -85,3 +86,19 @@ def test_an_esp_proposal_goes_into_words_and_back(
 def test_an_unknown_word_is_answered_with_the_nearest_known(words: str) -> None:
     with pytest.raises(ValueError, match=r'did you mean "(aes256gcm16|prfsha384)"'):
         parse_ike(words)
+
+
+def test_weak_algorithms_are_used_where_they_are_named_and_never_recommended() -> None:
+    proposal = parse_ike("3des-sha1-modp1024")
+    assert (proposal.prf, proposal.key_exchange) == ((PrfId.HMAC_SHA1,), (KeyExchangeId.MODP_1024,))
+    assert parse_esp("3des-md5").integrity == (IntegrityId.HMAC_MD5_96,)
+    for words in ("x25519", "aes256", "aes256gcm16-x25519", "aes256gcm16-prfsha256"):
+        with pytest.raises(ValueError) as refused:
+            parse_ike(words)
+        assert not set(str(refused.value).replace(",", "").split()) & set(WEAK_WORDS)
+
+
+def test_no_weak_algorithm_and_no_modp_group_is_in_the_built_in_proposals() -> None:
+    for words in (*DEFAULT_IKE, *DEFAULT_ESP):
+        assert not set(words.split("-")) & set(WEAK_WORDS)
+        assert "modp" not in words

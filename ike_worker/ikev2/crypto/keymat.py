@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ike_worker.ikev2.crypto.prf import PRF_KEY_BYTES, prf, prf_plus
-from ipc.algorithms import INTEGRITY_KEY_BYTES, Cipher, IntegrityId, KeyExchangeId, PrfId, cipher_sizes
+from ike_worker.ikev2.crypto.prf import prf, prf_plus
+from ipc.algorithms import INTEGRITY_KEY_BYTES, PRF_BYTES, Cipher, IntegrityId, KeyExchangeId, PrfId, cipher_sizes
 from ipc.types import Secret
 
 
@@ -92,7 +92,7 @@ def derive_child_keys(
 def _expand(suite: IkeSuite, skeyseed: bytes, seed: bytes) -> IkeKeys:
     """{SK_d | SK_ai | SK_ar | SK_ei | SK_er | SK_pi | SK_pr} = prf+(SKEYSEED, Ni | Nr | SPIi | SPIr)."""
     sizes = cipher_sizes(suite.cipher)
-    prf_key = PRF_KEY_BYTES[suite.prf]
+    prf_key = PRF_BYTES[suite.prf]
     integrity = INTEGRITY_KEY_BYTES[suite.integrity]
     encryption = sizes.key + sizes.salt
     lengths = (prf_key, integrity, integrity, encryption, encryption, prf_key, prf_key)

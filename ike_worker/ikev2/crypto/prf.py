@@ -8,16 +8,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from ike_worker.ikev2.errors import LocalError
-from ipc.algorithms import PrfId
+from ipc.algorithms import PRF_BYTES, PRF_DIGESTS, PrfId
 
-PRF_KEY_BYTES: Mapping[PrfId, int] = MappingProxyType(
-    {PrfId.HMAC_SHA2_256: 32, PrfId.HMAC_SHA2_384: 48, PrfId.HMAC_SHA2_512: 64}
-)
-"""Preferred key length of each prf, which is also the length of its output, in bytes (RFC 4868 section 2.1.2)."""
-
-_DIGESTS = {PrfId.HMAC_SHA2_256: "sha256", PrfId.HMAC_SHA2_384: "sha384", PrfId.HMAC_SHA2_512: "sha512"}
 _HASHES: Mapping[PrfId, hashes.HashAlgorithm] = MappingProxyType(
     {
+        PrfId.HMAC_MD5: hashes.MD5(),
+        PrfId.HMAC_SHA1: hashes.SHA1(),
         PrfId.HMAC_SHA2_256: hashes.SHA256(),
         PrfId.HMAC_SHA2_384: hashes.SHA384(),
         PrfId.HMAC_SHA2_512: hashes.SHA512(),
@@ -27,8 +23,8 @@ _MAX_BLOCKS = 255
 
 
 def prf(prf_id: PrfId, key: bytes, data: bytes) -> bytes:
-    """prf(key, data); PRF_KEY_BYTES[prf_id] bytes."""
-    return hmac.digest(key, data, _DIGESTS[prf_id])
+    """prf(key, data); PRF_BYTES[prf_id] bytes."""
+    return hmac.digest(key, data, PRF_DIGESTS[prf_id])
 
 
 def prf_plus(prf_id: PrfId, key: bytes, seed: bytes, length: int) -> bytes:
@@ -36,6 +32,6 @@ def prf_plus(prf_id: PrfId, key: bytes, seed: bytes, length: int) -> bytes:
 
     With an HMAC for a prf this is HKDF-Expand (RFC 5869 section 2.3), which `cryptography` does in one call.
     """
-    if length > _MAX_BLOCKS * PRF_KEY_BYTES[prf_id]:
+    if length > _MAX_BLOCKS * PRF_BYTES[prf_id]:
         raise LocalError(f"prf+ does not give {length} bytes")
     return HKDFExpand(_HASHES[prf_id], length, seed).derive(key)

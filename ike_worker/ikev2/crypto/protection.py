@@ -1,18 +1,20 @@
 """The cryptography of the Encrypted payload. RFC 7296 section 3.14, RFC 5282 (AEAD), RFC 7634 (ChaCha20-Poly1305).
 
 AEAD: nonce = salt | IV, the associated data is the message up to the end of the Encrypted payload's generic header.
-AES-CBC: encrypt, then HMAC over the message up to the end of the ciphertext.
+AES-CBC, AES-CTR (RFC 5930), 3DES: encrypt, then HMAC over the message up to the end of the ciphertext.
 """
 
 import hmac
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher as BlockCipher
 from cryptography.hazmat.primitives.ciphers import algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 
 from ike_worker.ikev2.errors import IntegrityFailure, LocalError, MalformedMessage
 from ipc.algorithms import (
+    INTEGRITY_DIGESTS,
     INTEGRITY_ICV_BYTES,
     INTEGRITY_KEY_BYTES,
     Cipher,
@@ -22,17 +24,15 @@ from ipc.algorithms import (
 )
 from ipc.types import Secret
 
-_DIGESTS = {
-    IntegrityId.HMAC_SHA2_256_128: "sha256",
-    IntegrityId.HMAC_SHA2_384_192: "sha384",
-    IntegrityId.HMAC_SHA2_512_256: "sha512",
-}
+_CCM = frozenset({EncryptionId.AES_CCM_8, EncryptionId.AES_CCM_12, EncryptionId.AES_CCM_16})
+_FIRST_BLOCK = (1).to_bytes(4)
+"""RFC 3686 section 4: the block counter of AES-CTR begins with one."""
 
 
 class MessageProtection:
     """One direction of an IKE SA: seals or opens the Encrypted payloads of its messages."""
 
-    __slots__ = ("_aead", "_block", "_cipher_key", "_digest", "_icv", "_integrity_key", "_salt", "iv_bytes")
+    __slots__ = ("_aead", "_block", "_cipher", "_cipher_key", "_digest", "_icv", "_integrity_key", "_salt", "iv_bytes")
 
     def __init__(self, cipher: Cipher, integrity: IntegrityId, encryption_key: Secret, integrity_key: Secret) -> None:
         """`encryption_key` is SK_ei or SK_er: the key with its salt behind it. `integrity_key` is SK_ai or SK_ar,
@@ -50,10 +50,9 @@ class MessageProtection:
         self._salt = material[sizes.key :]
         self._cipher_key = material[: sizes.key]
         self._integrity_key = integrity_key.reveal()
-        self._digest = _DIGESTS.get(integrity, "")
-        self._aead: AESGCM | ChaCha20Poly1305 | None = None
-        if sizes.aead:
-            self._aead = _AEADS[cipher.id](self._cipher_key)
+        self._digest = INTEGRITY_DIGESTS.get(integrity, "")
+        self._cipher = cipher.id
+        self._aead = _aead(cipher.id, self._cipher_key, sizes.icv) if sizes.aead else None
 
     @property
     def overhead(self) -> int:
@@ -68,7 +67,8 @@ class MessageProtection:
         """IV, ciphertext and ICV. `associated` is the message up to the end of the generic payload header.
 
         `iv` has `iv_bytes` bytes: with a combined-mode cipher it MUST never repeat under one key (RFC 5282 section
-        3.1), with AES-CBC nobody may be able to foretell it.
+        3.1), with AES-CTR too;
+        with AES-CBC nobody may be able to foretell it.
         """
         if len(iv) != self.iv_bytes:
             raise LocalError(f"an IV of {len(iv)} bytes, not {self.iv_bytes}")
@@ -76,7 +76,7 @@ class MessageProtection:
         padded = plaintext + bytes(padding) + bytes((padding,))
         if self._aead is not None:
             return iv + self._aead.encrypt(self._salt + iv, padded, associated)
-        encryptor = BlockCipher(algorithms.AES(self._cipher_key), modes.CBC(iv)).encryptor()
+        encryptor = self._block_cipher(iv).encryptor()
         sealed = iv + encryptor.update(padded) + encryptor.finalize()
         return sealed + self._mac(associated + sealed)
 
@@ -84,7 +84,7 @@ class MessageProtection:
         """The plaintext without its padding. IntegrityFailure, or MalformedMessage if authentic but padded wrongly."""
         if len(body) < self.iv_bytes + 1 + self._icv:
             raise IntegrityFailure(f"Encrypted: {len(body)} bytes are too few")
-        padded = self._open_aead(associated, body) if self._aead is not None else self._open_cbc(associated, body)
+        padded = self._open_aead(associated, body) if self._aead is not None else self._open_block(associated, body)
         end = len(padded) - 1 - padded[-1]
         if end < 0:
             raise MalformedMessage(f"Encrypted: {padded[-1]} bytes of padding in {len(padded)} bytes")
@@ -97,15 +97,21 @@ class MessageProtection:
         except InvalidTag:
             raise IntegrityFailure("Encrypted: the ICV is wrong") from None
 
-    def _open_cbc(self, associated: bytes, body: bytes) -> bytes:
+    def _open_block(self, associated: bytes, body: bytes) -> bytes:
         sealed, icv = body[: -self._icv], body[-self._icv :]
         if not hmac.compare_digest(self._mac(associated + sealed), icv):
             raise IntegrityFailure("Encrypted: the ICV is wrong")
         ciphertext = sealed[self.iv_bytes :]
         if len(ciphertext) % self._block:
             raise MalformedMessage(f"Encrypted: {len(ciphertext)} bytes are not whole blocks")
-        decryptor = BlockCipher(algorithms.AES(self._cipher_key), modes.CBC(sealed[: self.iv_bytes])).decryptor()
+        decryptor = self._block_cipher(sealed[: self.iv_bytes]).decryptor()
         return decryptor.update(ciphertext) + decryptor.finalize()
+
+    def _block_cipher(self, iv: bytes) -> BlockCipher[modes.CBC] | BlockCipher[modes.CTR]:
+        if self._cipher is EncryptionId.AES_CTR:
+            return BlockCipher(algorithms.AES(self._cipher_key), modes.CTR(self._salt + iv + _FIRST_BLOCK))
+        kind = TripleDES if self._cipher is EncryptionId.DES3 else algorithms.AES
+        return BlockCipher(kind(self._cipher_key), modes.CBC(iv))
 
     def _padding(self, plaintext_bytes: int) -> int:
         """The least padding, not counting its length byte (RFC 7296 section 3.14)."""
@@ -115,7 +121,7 @@ class MessageProtection:
         return hmac.digest(self._integrity_key, data, self._digest)[: self._icv]
 
 
-_AEADS: dict[EncryptionId, type[AESGCM] | type[ChaCha20Poly1305]] = {
-    EncryptionId.AES_GCM_16: AESGCM,
-    EncryptionId.CHACHA20_POLY1305: ChaCha20Poly1305,
-}
+def _aead(cipher: EncryptionId, key: bytes, icv: int) -> AESGCM | AESCCM | ChaCha20Poly1305:
+    if cipher in _CCM:
+        return AESCCM(key, tag_length=icv)
+    return AESGCM(key) if cipher is EncryptionId.AES_GCM_16 else ChaCha20Poly1305(key)

@@ -2,9 +2,9 @@ import hashlib
 
 import pytest
 
-from ike_worker.ikev2.crypto.prf import PRF_KEY_BYTES, prf, prf_plus
+from ike_worker.ikev2.crypto.prf import prf, prf_plus
 from ike_worker.ikev2.errors import LocalError
-from ipc.algorithms import PrfId
+from ipc.algorithms import PRF_BYTES, PrfId
 
 SHA256, SHA384, SHA512 = PrfId.HMAC_SHA2_256, PrfId.HMAC_SHA2_384, PrfId.HMAC_SHA2_512
 
@@ -66,7 +66,7 @@ def test_prf_gives_the_vectors_of_rfc_4231(key: bytes, data: bytes, sha256: str,
 
 @pytest.mark.parametrize("prf_id, key, seed, stream", NIST_PRF_PLUS)
 def test_prf_plus_gives_the_samples_of_nist(prf_id: PrfId, key: str, seed: str, stream: str) -> None:
-    for length in (0, 1, 15, PRF_KEY_BYTES[prf_id], PRF_KEY_BYTES[prf_id] + 1, 132):
+    for length in (0, 1, 15, PRF_BYTES[prf_id], PRF_BYTES[prf_id] + 1, 132):
         assert prf_plus(prf_id, bytes.fromhex(key), bytes.fromhex(seed), length).hex() == stream[: 2 * length]
 
 
