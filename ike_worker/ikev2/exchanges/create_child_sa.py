@@ -235,7 +235,8 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     if rekey is not None and (old is None or old.state is ChildState.DRAINING):
         not_found = Notify(type=NotifyType.CHILD_SA_NOT_FOUND, protocol=rekey.protocol, spi=rekey.spi)
         return Response(payloads=[not_found])
-    if old is not None and old.state not in (ChildState.INSTALLED, ChildState.REKEYING):
+    replaced = old is not None and any(child.replaces == old.spi_in for child in sa.children.values())
+    if old is not None and (replaced or old.state not in (ChildState.INSTALLED, ChildState.REKEYING)):
         # RFC 7296 section 2.25.1: it is being closed or replaced already.
         raise Refused(NotifyType.TEMPORARY_FAILURE, f"{old} is {old.state.value}")
     key_exchange = contents.find(KeyExchangePayload)
