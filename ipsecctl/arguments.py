@@ -39,7 +39,34 @@ def _add_packet(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--dir", choices=("in", "out", "fwd"), default="out", help="which way it goes (default out)")
 
 
+def _add_confirm(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--confirm",
+        metavar="SECONDS",
+        type=float,
+        default=0.0,
+        help="go back by itself after so long, unless `ipsecctl confirm` is given before",
+    )
+
+
+def _add_reload(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--dry-run", action="store_true", help="say what a reload would change, and which SAs it cuts")
+    _add_confirm(verb)
+
+
+def _add_policy(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "action", choices=("history", "rollback"), help="show the policies that were in force, or go back to one"
+    )
+    verb.add_argument("number", metavar="NUMBER", type=int, nargs="?", help="the one to go back to, as in the history")
+    _add_confirm(verb)
+
+
 def _add_start(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("-b", "--backup", action="store_true", help="start on the backup of the policy file")
+    verb.add_argument("-l", "--log-unmatched", action="store_true", help="log packets that no rule matches")
+    verb.add_argument("-m", "--level", metavar="LEVEL", help="message level, 0 to 2")
+    verb.add_argument("-o", "--output", metavar="FILE", help="write the log to FILE")
     verb.add_argument("--boot", action="store_true", help="only if ipsecd is enabled to come up at boot")
 
 
@@ -81,7 +108,22 @@ COMMANDS = (
         name="reload",
         aliases=("force-reload",),
         help="read the policy file again; what runs goes on if the file is not good",
-        example="ipsecctl reload",
+        example="ipsecctl reload --confirm 60",
+        takes_json=True,
+        add_options=_add_reload,
+    ),
+    Command(
+        name="confirm",
+        help="keep the policy that a reload or a rollback with --confirm has put in force",
+        example="ipsecctl confirm",
+    ),
+    Command(
+        name="policy",
+        help="show the policies that were in force, or go back to one of them",
+        example="ipsecctl policy rollback 3 --confirm 60",
+        takes_spd=True,
+        takes_json=True,
+        add_options=_add_policy,
     ),
     Command(
         name="status",
@@ -142,7 +184,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     # Named, or else argparse loads much to find out how it is called.
     verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True, prog="ipsecctl")
     # Only what is asked for, if it can be told: a parser for each takes longer than a status does.
-    named = [command for command in COMMANDS if any(_names(command, argument) for argument in arguments)]
+    place, named = _command_in(arguments)
     for command in named or COMMANDS:
         verb = verbs.add_parser(
             command.name,
@@ -165,7 +207,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         if command.add_options is not None:
             command.add_options(verb)
         verb.set_defaults(command=command.name, needs_root=command.needs_root)
-    return parser.parse_args([_plain(argument) for argument in arguments])
+    # `--start` is another spelling of `start`; behind it, `--confirm` is an option.
+    plain = [argument.removeprefix("--") if index == place else argument for index, argument in enumerate(arguments)]
+    return parser.parse_args(plain)
 
 
 def _add_instance(parser: argparse.ArgumentParser, default: str) -> None:
@@ -174,9 +218,13 @@ def _add_instance(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def _plain(argument: str) -> str:
-    """`--start` is another spelling of `start`."""
-    return argument.removeprefix("--") if any(_names(command, argument) for command in COMMANDS) else argument
+def _command_in(arguments: list[str]) -> tuple[int, tuple[Command, ...]]:
+    """Where the command stands, and which it is; -1 and nothing if there is none."""
+    for index, argument in enumerate(arguments):
+        named = tuple(command for command in COMMANDS if _names(command, argument))
+        if named:
+            return index, named
+    return -1, ()
 
 
 def _names(command: Command, argument: str) -> bool:

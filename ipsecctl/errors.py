@@ -8,6 +8,11 @@ class CommandError(Exception):
 
     exit_code = exit_codes.STRANGE
 
+    def __init__(self, text: str, exit_code: int | None = None) -> None:
+        super().__init__(text)
+        if exit_code is not None:
+            self.exit_code = exit_code
+
 
 class NotConfigured(CommandError):
     """There is no policy file."""

@@ -6,6 +6,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from ipsecctl.arguments import DEFAULT_SPD
+
 STATE_NAME = "state.json"
 MAX_BYTES = 65536
 
@@ -61,3 +63,9 @@ def read(instance: str) -> Saved | None:
         elsewhere=this_boot and not this_namespace,
         ip_forward_before=before,
     )
+
+
+def spd_path_of(instance: str) -> str:
+    """The policy file of the running instance, from its saved information; the default one if there is none."""
+    information = read(instance)
+    return information.spd_path if information is not None and information.spd_path else DEFAULT_SPD

@@ -10,6 +10,7 @@ from supervisor.detach import Starter, name_process
 from supervisor.errors import StartFailed
 from supervisor.instance import Instance
 from supervisor.lock import Lock
+from supervisor.log_file import LogFile, open_output
 from supervisor.role_table import ROLE_TABLE, RoleRow
 from supervisor.run_directory import RunDirectory
 from supervisor.settings import Settings
@@ -30,11 +31,21 @@ def run(settings: Settings, starter: Starter, table: tuple[RoleRow, ...] = ROLE_
     except StartFailed as error:
         return _failed(starter, error)
     try:
-        log_file = starter.use_log(directory.open_log)
+        try:
+            log_file = _use_log(settings, starter, directory)
+        except OSError as error:
+            return _failed(starter, StartFailed(f"the log can't be opened: {error}"))
         set_up_log(Role.SUPERVISOR, settings.log_level)
         return _run_locked(Instance(settings, table, directory, lock.holder, log_file), starter)
     finally:
         lock.release()
+
+
+def _use_log(settings: Settings, starter: Starter, directory: RunDirectory) -> LogFile | None:
+    """Where the log goes: to the file that was asked for, else for a daemon to its own, else to the terminal."""
+    if settings.output:
+        return starter.use_log(lambda: open_output(settings.output), also_in_foreground=True)
+    return starter.use_log(directory.open_log)
 
 
 def _run_locked(instance: Instance, starter: Starter) -> int:

@@ -23,6 +23,8 @@ class DataPathKeeper:
         self.in_use = False
         """The present agent has it."""
         self.failure = ""
+        self.logs_unmatched = False
+        """Packets that no rule matches are logged."""
         self._send = send
 
     def choose(self, wish: DataPathKind) -> DataPathKind:
@@ -60,6 +62,13 @@ class DataPathKeeper:
     def on_ready(self, message: m.DataPathReady) -> None:
         """The agent takes policies now."""
         self.in_use = message.kind is self.kind
+        self._send(m.LogUnmatched(on=self.logs_unmatched))
+
+    def log_unmatched(self, on: bool) -> None:
+        """Has packets that no rule matches logged from now on, or not any more."""
+        self.logs_unmatched = on
+        if self.in_use:
+            self._send(m.LogUnmatched(on=on))
 
     def on_failed(self, message: m.DataPathFailed) -> None:
         """The agent can't."""

@@ -23,10 +23,12 @@ class Starter:
 
     def __init__(self, pipe: int | None) -> None:
         self._pipe = pipe
+        self._terminal: int | None = None
+        """A copy of stdout as it was, if the log went elsewhere without a parent at a pipe."""
 
     def announce(self, line: str) -> None:
         """Says one line; without a terminal to say it on, the log has it too."""
-        if self._pipe is None:
+        if self._pipe is None and self._terminal is None:
             print(line, flush=True)
         else:
             log.info("%s", line)
@@ -39,10 +41,16 @@ class Starter:
             os.close(self._pipe)
             self._pipe = None
 
-    def use_log(self, open_log: Callable[[], int]) -> LogFile | None:
-        """Turns stdin, stdout and stderr away from the terminal, if there is a parent to speak through."""
+    def use_log(self, open_log: Callable[[], int], *, also_in_foreground: bool = False) -> LogFile | None:
+        """Turns stdin, stdout and stderr away from the terminal, if there is a parent to speak through.
+
+        `also_in_foreground`: stdout and stderr in any case. OSError if the log can't be opened.
+        """
         if self._pipe is None:
-            return None
+            if not also_in_foreground:
+                return None
+            self._terminal = os.dup(1)
+            return LogFile(open_log)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
@@ -51,8 +59,9 @@ class Starter:
     def _write(self, line: str) -> None:
         # Whoever waited at the other end may have been interrupted; the daemon goes on.
         with contextlib.suppress(BrokenPipeError):
-            if self._pipe is not None:
-                os.write(self._pipe, (line + "\n").encode())
+            descriptor = self._pipe if self._pipe is not None else self._terminal
+            if descriptor is not None:
+                os.write(descriptor, (line + "\n").encode())
 
 
 def name_process(name: str) -> None:

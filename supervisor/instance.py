@@ -101,6 +101,7 @@ class Instance:
             ),
             names=NameResolver(self.loop),
         )
+        self.holdings.data_path.log_unmatched(settings.log_unmatched)
         self._conversations = Conversations(self.channels, self.holdings, self._try_save_state)
         self.reloads = Reloads(
             self.holdings.policy,

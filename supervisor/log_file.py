@@ -6,13 +6,25 @@ still, what is more than a pipe holds is lost.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable
 
 from ipc.loop import Loop
 
 PIPE_BYTES = 1024 * 1024
+
+
+def open_output(path: str) -> int:
+    """The file that an operator wants the log in, for appending; OSError if it can't be had, or is no regular file."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return descriptor
 
 
 class LogFile:

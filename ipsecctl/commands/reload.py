@@ -1,20 +1,61 @@
-"""`ipsecctl reload`: has the policy file read again."""
+"""`ipsecctl reload`: has the policy file read again, or says what that would change."""
 
 import argparse
+import dataclasses
+import json
 
 from ipc import messages as m
-from ipsecctl import lock_file
+from ipsecctl import exit_codes, lock_file
 from ipsecctl.client import ask
 from ipsecctl.errors import CommandError
+from ipsecctl.output import table
 
 RELOAD_WITHIN_S = 130.0
 
 
 def run(options: argparse.Namespace) -> int:
-    """Reloads; 0 if the file is in force now."""
+    """Reloads; 0 if the file is in force now, or, in a dry run, would be."""
+    refuse_wrong_time(options.confirm)
     if not lock_file.look(options.instance).held:
         raise CommandError("IPsec is not running")
-    done = ask(options.instance, m.ReloadCommand(), RELOAD_WITHIN_S)
+    done = ask(options.instance, m.ReloadCommand(dry_run=options.dry_run, confirm_s=options.confirm), RELOAD_WITHIN_S)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(done), indent=2))
+        return done.exit_code
     for line in done.lines:
-        print(line)
+        print(f"warning: {line}" if done.plan is not None else line)
+    if done.plan is not None:
+        print("\n".join(plan_lines(done.plan)))
     return done.exit_code
+
+
+def refuse_wrong_time(confirm_s: float) -> None:
+    """CommandError for seconds that are none."""
+    if not 0 <= confirm_s < float("inf"):
+        raise CommandError(f"--confirm wants a number of seconds above 0, not {confirm_s:g}", exit_codes.USAGE)
+
+
+def plan_lines(plan: m.ReloadPlan) -> list[str]:
+    """A plan for people."""
+    changes = plan.changes
+    rows = [
+        ("added", changes.added_count, changes.added),
+        ("changed", changes.changed_count, changes.changed),
+        ("removed", changes.removed_count, changes.removed),
+        ("unchanged", changes.kept_count, ()),
+    ]
+    lines = table(("rules", "", ""), [(kind, str(count), _named(names, count)) for kind, count, names in rows])
+    if changes.peers_count:
+        lines += ["", f"peers that change or go: {_named(changes.peers, changes.peers_count)}"]
+    if not plan.cut_count:
+        return [*lines, "", "no SA would be cut; nothing was changed"]
+    cut = [(one.peer, one.rule or "(the IKE SA)", one.spi_in, one.spi_out) for one in plan.cut]
+    lines += ["", f"{plan.cut_count} SAs would be cut:", *table(("peer", "rule", "spi in", "spi out"), cut)]
+    if len(cut) < plan.cut_count:
+        lines.append(f"and {plan.cut_count - len(cut)} more")
+    return [*lines, "", "nothing was changed"]
+
+
+def _named(names: tuple[str, ...], count: int) -> str:
+    more = f", and {count - len(names)} more" if 0 < len(names) < count else ""
+    return ", ".join(names) + more

@@ -4,7 +4,6 @@ import argparse
 import os
 
 from ipsecctl import exit_codes, saved
-from ipsecctl.arguments import DEFAULT_SPD
 from ipsecctl.commands.start import start
 from ipsecctl.commands.stop import stop
 from ipsecctl.errors import CommandError
@@ -20,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
 
 def restart(instance: str, spd: str | None, record: Record) -> int:
     """Checks, stops, starts; the exit code of the start, or why there was no stop."""
-    path = os.path.abspath(spd or _spd_path(instance))
+    path = os.path.abspath(spd or saved.spd_path_of(instance))
     try:
         errors, code = errors_of(path), exit_codes.STRANGE
     except CommandError as error:
@@ -30,9 +29,3 @@ def restart(instance: str, spd: str | None, record: Record) -> int:
         return code
     stop(instance, record)
     return start(instance, path, record)
-
-
-def _spd_path(instance: str) -> str:
-    """The policy file of the running instance, from its saved information; the default one if there is none."""
-    information = saved.read(instance)
-    return information.spd_path if information is not None and information.spd_path else DEFAULT_SPD

@@ -1,6 +1,7 @@
 """`ipsecctl start`: runs ipsecd as a daemon, and says what it says."""
 
 import argparse
+import os
 import subprocess
 
 from ipc import kept
@@ -23,10 +24,19 @@ def run(options: argparse.Namespace) -> int:
         if options.boot and not kept.is_enabled(options.instance):
             record.say("ipsecd is not enabled to come up at boot: ipsecctl enable changes that")
             return exit_codes.OK
-        return start(options.instance, options.spd, record)
+        return start(options.instance, options.spd, record, options_of_ipsecd(options))
 
 
-def start(instance: str, spd: str | None, record: Record) -> int:
+def options_of_ipsecd(options: argparse.Namespace) -> tuple[str, ...]:
+    """The options of ipsecd that were given to us."""
+    given = ["-b"] if options.backup else []
+    given += ["-l"] if options.log_unmatched else []
+    given += ["-m", options.level] if options.level is not None else []
+    given += ["-o", os.path.abspath(options.output)] if options.output is not None else []
+    return tuple(given)
+
+
+def start(instance: str, spd: str | None, record: Record, daemon_options: tuple[str, ...] = ()) -> int:
     """Starts ipsecd; its exit code."""
     record.detail(f"start of {instance} with {spd or DEFAULT_SPD}, asked for by {asker()}")
     lock = lock_file.look_for_holder(instance)
@@ -37,7 +47,7 @@ def start(instance: str, spd: str | None, record: Record) -> int:
         record.say(f"ipsecctl: {stray} runs, but does not hold {lock.path}: ipsecctl stop ends it")
         return exit_codes.STRANGE
     record.say(*(f"  {line}" for line in end_orphans(instance)))
-    return _run_ipsecd(instance, spd, record)
+    return _run_ipsecd(instance, spd, record, daemon_options)
 
 
 def _already_running(lock: LockState, record: Record) -> int:
@@ -48,8 +58,8 @@ def _already_running(lock: LockState, record: Record) -> int:
     return exit_codes.OK
 
 
-def _run_ipsecd(instance: str, spd: str | None, record: Record) -> int:
-    arguments = ["-d", "--instance", instance]
+def _run_ipsecd(instance: str, spd: str | None, record: Record, daemon_options: tuple[str, ...]) -> int:
+    arguments = ["-d", "--instance", instance, *daemon_options]
     if spd is not None:
         arguments += ["-f", spd]
     try:
