@@ -62,6 +62,8 @@ class PolicyClient:
                     nonce=event.nonce,
                     sk_p=event.sk_p,
                     id_payload=event.id_payload,
+                    hash_algorithms=event.hash_algorithms,
+                    requested_encodings=event.requested_encodings,
                 )
             )
         else:
@@ -77,6 +79,7 @@ class PolicyClient:
                     id_payload=event.id_payload,
                     method=event.method,
                     data=event.data,
+                    certificates=event.certificates,
                 )
             )
 
@@ -104,12 +107,13 @@ class PolicyClient:
     def _on_auth_computed(self, answer: m.AuthComputed, _peer: bytes) -> None:
         event = self._asked.pop(answer.request_id, None)
         if event is not None:
-            self._engine.auth_computed(event.token, answer.method, answer.data, time.monotonic())
+            now = time.monotonic()
+            self._engine.auth_computed(event.token, answer.method, answer.data, now, answer.certificates)
 
     def _on_auth_verified(self, answer: m.AuthVerified, _peer: bytes) -> None:
         event = self._asked.pop(answer.request_id, None)
         if event is not None:
-            self._engine.auth_verified(event.token, answer.valid, time.monotonic())
+            self._engine.auth_verified(event.token, answer.valid, time.monotonic(), answer.reason)
 
     def _on_auth_refused(self, answer: m.AuthRefused, _peer: bytes) -> None:
         event = self._asked.pop(answer.request_id, None)

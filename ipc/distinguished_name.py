@@ -55,6 +55,14 @@ def matches(pattern: bytes, name: bytes) -> bool:
     return len(wanted) == len(found) and all(_rdn_matches(one, other) for one, other in zip(wanted, found, strict=True))
 
 
+def same(one: bytes, other: bytes) -> bool:
+    """Whether both are the same name; "*" is just a character here."""
+    try:
+        return rdns(one) == rdns(other)
+    except DerError:
+        return False
+
+
 def is_reversed(pattern: bytes, name: bytes) -> bool:
     """Whether `name` would match if it stood in the opposite order: an operator's usual slip."""
     try:

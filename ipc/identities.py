@@ -40,6 +40,17 @@ def of_payload(id_type: int, data: bytes) -> Identity | None:
     return Identity(type=IdType(id_type), data=data) if id_type in IdType._value2member_map_ else None
 
 
+def difference(pattern: Identity, identity: Identity) -> str:
+    """How `identity` is not what `pattern` names, for people."""
+    if pattern.type is identity.type is IdType.DER_ASN1_DN and distinguished_name.is_reversed(
+        pattern.data, identity.data
+    ):
+        return f"{identity} is the name in the opposite order: RFC 4514 writes the last part of a DN first"
+    if pattern.type is not identity.type:
+        return f"{identity} ({identity.type.name}) is not {pattern} ({pattern.type.name})"
+    return f"{identity} is not {pattern}"
+
+
 def _host_matches(pattern: bytes, name: bytes) -> bool:
     pattern, name = pattern.lower().rstrip(b"."), name.lower().rstrip(b".")
     if pattern.startswith(_ANY_LABEL):

@@ -138,6 +138,15 @@ class SignatureHash(enum.IntEnum):
     IDENTITY = 5  # RFC 8420: the signature algorithm hashes by itself
 
 
+OFFERED_SIGNATURE_HASHES = (
+    SignatureHash.SHA2_256,
+    SignatureHash.SHA2_384,
+    SignatureHash.SHA2_512,
+    SignatureHash.IDENTITY,
+)
+"""What every peer is told that it may use."""
+
+
 class CertificateEncoding(enum.IntEnum):
     """What a CERT or CERTREQ payload holds (RFC 7296 section 3.6)."""
 

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from ike_worker.ikev2 import events
 from ike_worker.ikev2.child_sa import ChildSa, sa_name
 from ike_worker.ikev2.datagram import Datagram, Endpoint
-from ike_worker.ikev2.errors import Ikev2Error
+from ike_worker.ikev2.errors import AuthenticationFailed, Ikev2Error
 from ike_worker.ikev2.features.cookies import CookieJar
 from ike_worker.ikev2.features.fragmentation import FragmentStore
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed
@@ -25,9 +25,10 @@ from ike_worker.ikev2.iana import ExchangeType
 from ike_worker.ikev2.ike_sa import IkeSa
 from ike_worker.ikev2.policy import Policy
 from ike_worker.ikev2.states import ChildState, State, enter
+from ike_worker.ikev2.wire.authentication import Authentication
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wish import INHERITED_WISHES, Wish, WishKind
-from ipc.messages import Sa
+from ipc.messages import CertificateData, Sa
 from ipc.types import AuthMethod, IpAddress
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,15 @@ class OwnAuth:
 
     method: AuthMethod
     data: bytes
+    certificates: tuple[CertificateData, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the policy loader says of the peer's AUTH; `reason` is why not."""
+
+    valid: bool
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,13 +263,17 @@ class Context:
             nonce=handshake.peer_nonce,
             sk_p=keys.sk_pi if sa.initiator else keys.sk_pr,
             id_payload=id_payload,
+            hash_algorithms=handshake.peer_hashes,
+            requested_encodings=handshake.requested_encodings,
         )
         return answer
 
-    def verify_auth(self, sa: IkeSa, id_payload: bytes, method: int, data: bytes) -> Work[bool]:
-        """Has the peer's AUTH looked at; RefusedHere."""
+    def verify_auth(
+        self, sa: IkeSa, id_payload: bytes, auth: Authentication, certificates: tuple[CertificateData, ...]
+    ) -> Work[None]:
+        """Has the peer's AUTH looked at; AuthenticationFailed, or RefusedHere."""
         handshake, keys = sa.in_handshake, sa.keyed.keys
-        valid: bool = yield events.VerifyAuth(
+        verdict: Verdict = yield events.VerifyAuth(
             token=next(self._tokens),
             peer=sa.peer.name,
             prf=sa.keyed.suite.prf,
@@ -268,10 +282,12 @@ class Context:
             nonce=handshake.own_nonce,
             sk_p=keys.sk_pr if sa.initiator else keys.sk_pi,
             id_payload=id_payload,
-            method=method,
-            data=data,
+            method=auth.method,
+            data=auth.data,
+            certificates=certificates,
         )
-        return valid
+        if not verdict.valid:
+            raise AuthenticationFailed(f"the peer is not authenticated: {verdict.reason or 'its AUTH is wrong'}")
 
     # ------------------------------------------------------------------ IKE SAs
 

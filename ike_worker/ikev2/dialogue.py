@@ -32,6 +32,9 @@ from ike_worker.ikev2.wish import Wish, WishKind
 
 log = logging.getLogger(__name__)
 
+LAST_MESSAGE_ID = 2**32 - 1
+"""RFC 7296 section 2.2: an IKE SA ends before a message ID comes twice."""
+
 Responder = Callable[[Context, IkeSa, Contents], Work[Response]]
 Completer = Callable[[Context, IkeSa, Pending, Contents], Work[None]]
 
@@ -191,7 +194,7 @@ def _refusal(sa: IkeSa, failure: Ikev2Error) -> Response:
     """The response to a request that failed. In IKE_AUTH the IKE SA ends with it."""
     if sa.state is State.HALF_OPEN:
         if isinstance(failure, RefusedHere):
-            failure = AuthenticationFailed()
+            failure = AuthenticationFailed(str(failure))
         close = f"IKE_AUTH failed: {failure}"
     else:
         close = ""
@@ -293,6 +296,8 @@ def _fail(context: Context, sa: IkeSa, pending: Pending, contents: Contents | No
 def pump(context: Context, sa: IkeSa) -> None:
     """Begins the next request that is wanted, if none is under way."""
     window = sa.window
+    if window.next_id > LAST_MESSAGE_ID and window.pending is None:
+        context.close(sa, "its message IDs are used up")
     while sa.wishes and window.pending is None and window.preparing is None and sa.state is not State.CLOSED:
         wish = _next_wish(context, sa)
         if wish is None:

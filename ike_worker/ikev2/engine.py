@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ike_worker.ikev2 import dialogue, snapshot, timers
-from ike_worker.ikev2.context import Context, OwnAuth, SourceAddress
+from ike_worker.ikev2.context import Context, OwnAuth, SourceAddress, Verdict
 from ike_worker.ikev2.datagram import Datagram, Endpoint
 from ike_worker.ikev2.errors import InvalidMajorVersion, RefusedHere, RemoteError
 from ike_worker.ikev2.events import AllClosed, Event
@@ -24,7 +24,7 @@ from ike_worker.ikev2.states import ChildState, State
 from ike_worker.ikev2.wire.message import Header, check_version, encode_message, parse_header, parse_message
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wish import Wish, WishKind
-from ipc.messages import Acquire, IkeSaStatus, NegotiationRule, Peer, Sa
+from ipc.messages import Acquire, CertificateData, IkeSaStatus, NegotiationRule, Peer, Sa
 from ipc.types import AuthMethod
 
 __all__ = ["Changes", "Datagram", "Endpoint", "Engine"]
@@ -298,14 +298,21 @@ class Engine:
         self._enter(now).answer(token, spi)
         self._settle()
 
-    def auth_computed(self, token: int, method: AuthMethod, data: bytes, now: float) -> None:
+    def auth_computed(
+        self,
+        token: int,
+        method: AuthMethod,
+        data: bytes,
+        now: float,
+        certificates: tuple[CertificateData, ...] = (),
+    ) -> None:
         """Answer to ComputeAuth."""
-        self._enter(now).answer(token, OwnAuth(method=method, data=data))
+        self._enter(now).answer(token, OwnAuth(method=method, data=data, certificates=certificates))
         self._settle()
 
-    def auth_verified(self, token: int, valid: bool, now: float) -> None:
-        """Answer to VerifyAuth."""
-        self._enter(now).answer(token, valid)
+    def auth_verified(self, token: int, valid: bool, now: float, reason: str = "") -> None:
+        """Answer to VerifyAuth; `reason` is why not."""
+        self._enter(now).answer(token, Verdict(valid=valid, reason=reason))
         self._settle()
 
     def auth_refused(self, token: int, reason: str, now: float) -> None:

@@ -59,12 +59,9 @@ class Refused(RemoteError):
 
 
 class AuthenticationFailed(RemoteError):
-    """The peer is not who it says it is, or nobody we know. The wording does not tell which."""
+    """The peer is not who it says it is, or nobody we know. The text is for our log: a peer is never told which."""
 
     notify = NotifyType.AUTHENTICATION_FAILED
-
-    def __init__(self) -> None:
-        super().__init__("the peer could not be authenticated")
 
 
 class RefusedHere(LocalError):

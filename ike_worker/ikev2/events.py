@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ipc.algorithms import PrfId
-from ipc.messages import Sa, SaName
+from ipc.messages import CertificateData, Sa, SaName
 from ipc.types import Secret
 
 
@@ -27,6 +27,8 @@ class ComputeAuth:
     nonce: bytes
     sk_p: Secret
     id_payload: bytes
+    hash_algorithms: tuple[int, ...] = ()
+    requested_encodings: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class VerifyAuth:
     id_payload: bytes
     method: int
     data: bytes
+    certificates: tuple[CertificateData, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 
 from ike_worker.ikev2.errors import MalformedMessage
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, PayloadType, ProtocolId
+from ike_worker.ikev2.wire.certificate import Certificate, CertificateRequest
 from ike_worker.ikev2.wire.delete import Delete
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wire.payload import Payload
@@ -18,7 +19,7 @@ from ike_worker.ikev2.wire.sa import SecurityAssociation
 from ike_worker.ikev2.wire.unknown import UnknownPayload
 
 MANY = 64
-"""How many notifies or deletes one message may have."""
+"""How many notifies, deletes or certificates one message may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class MessageKind:
 
 _P = PayloadType
 _NOTIFIES = PayloadRule(_P.NOTIFY, 0, MANY)
+_CERTIFICATES = PayloadRule(_P.CERTIFICATE, 0, MANY)
+_CERTIFICATE_REQUESTS = PayloadRule(_P.CERTIFICATE_REQUEST, 0, MANY)
 _CHILD = (
     PayloadRule(_P.SECURITY_ASSOCIATION, 1, 1),
     PayloadRule(_P.NONCE, 1, 1),
@@ -73,13 +76,15 @@ _AUTH_CHILD = (
 EXCHANGE_RULES: Mapping[MessageKind, MessageRule] = MappingProxyType(
     {
         MessageKind(ExchangeType.IKE_SA_INIT, False): MessageRule(False, _IKE_KEYS),
-        MessageKind(ExchangeType.IKE_SA_INIT, True): MessageRule(False, _IKE_KEYS),
+        MessageKind(ExchangeType.IKE_SA_INIT, True): MessageRule(False, (*_IKE_KEYS, _CERTIFICATE_REQUESTS)),
         MessageKind(ExchangeType.IKE_AUTH, False): MessageRule(
             True,
             (
                 PayloadRule(_P.IDENTIFICATION_INITIATOR, 1, 1),
                 PayloadRule(_P.IDENTIFICATION_RESPONDER, 0, 1),
                 PayloadRule(_P.AUTHENTICATION, 1, 1),
+                _CERTIFICATES,
+                _CERTIFICATE_REQUESTS,
                 *_AUTH_CHILD,
             ),
         ),
@@ -88,6 +93,7 @@ EXCHANGE_RULES: Mapping[MessageKind, MessageRule] = MappingProxyType(
             (
                 PayloadRule(_P.IDENTIFICATION_RESPONDER, 1, 1),
                 PayloadRule(_P.AUTHENTICATION, 1, 1),
+                _CERTIFICATES,
                 *_AUTH_CHILD,
             ),
         ),
@@ -110,7 +116,7 @@ P = TypeVar("P", bound=Payload)
 class Contents:
     """The payloads of one message that has kept its rule."""
 
-    __slots__ = ("_first", "counts", "deletes", "notifies", "wrong")
+    __slots__ = ("_first", "certificate_requests", "certificates", "counts", "deletes", "notifies", "wrong")
 
     def __init__(self, payloads: Sequence[Payload]) -> None:
         self._first: dict[type[Payload], Payload] = {}
@@ -118,6 +124,8 @@ class Contents:
         """How often each known payload stands in the message."""
         self.notifies: list[Notify] = []
         self.deletes: list[Delete] = []
+        self.certificates: list[Certificate] = []
+        self.certificate_requests: list[CertificateRequest] = []
         self.wrong: Notify | None = None
         """The first notify that reports an error."""
         counts = self.counts
@@ -133,6 +141,10 @@ class Contents:
                     self.wrong = payload
             elif type(payload) is Delete:
                 self.deletes.append(payload)
+            elif type(payload) is Certificate:
+                self.certificates.append(payload)
+            elif type(payload) is CertificateRequest:
+                self.certificate_requests.append(payload)
 
     def find(self, cls: type[P]) -> P | None:
         """The payload of this class."""

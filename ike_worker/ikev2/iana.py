@@ -1,7 +1,8 @@
 """Numbers of the IKEv2 wire, as IANA's "Internet Key Exchange Version 2 (IKEv2) Parameters" lists them.
 
 The numbers of algorithms stand in `ipc.algorithms`, those of authentication methods, hash algorithms, certificate
-encodings and identification types in `ipc.types`. A number that arrives stays an int: an unknown one is no error, and compares unequal to every member.
+encodings and identification types in `ipc.types`. A number that arrives stays an int: an unknown one is no error, and
+compares unequal to every member.
 """
 
 import enum

@@ -111,6 +111,10 @@ class Handshake:
     own_message: bytes = b""
     """Our IKE_SA_INIT message: what our AUTH is over (RFC 7296 section 2.15)."""
     peer_message: bytes = b""
+    peer_hashes: tuple[int, ...] = ()
+    """What the peer lists in SIGNATURE_HASH_ALGORITHMS."""
+    requested_encodings: tuple[int, ...] = ()
+    """What the peer's CERTREQ payloads ask for."""
     first_remote: Endpoint | None = None
     """HALF_OPEN: where the IKE_SA_INIT request came from."""
     key_exchange: KeyExchangeSeed | None = None

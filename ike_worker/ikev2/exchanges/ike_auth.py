@@ -4,14 +4,12 @@ AUTH is made and looked at by the policy loader. Whatever is wrong with a peer's
 same: AUTHENTICATION_FAILED.
 """
 
-import logging
-
 from ike_worker.ikev2 import child_negotiation as negotiation
 from ike_worker.ikev2.child_sa import ChildSa
 from ike_worker.ikev2.context import Context, Request, Response, Work
 from ike_worker.ikev2.errors import AuthenticationFailed, Ikev2Error, Refused, RefusedHere, RemoteError
 from ike_worker.ikev2.exchange_rules import Contents
-from ike_worker.ikev2.features import initial_contact, nat_traversal
+from ike_worker.ikev2.features import initial_contact, nat_traversal, signatures
 from ike_worker.ikev2.features.retransmission import Pending
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, name_of
 from ike_worker.ikev2.ike_sa import IkeSa
@@ -23,10 +21,12 @@ from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.sa import SecurityAssociation
 from ike_worker.ikev2.wish import Wish, WishKind
+from ipc.identities import difference, is_pattern, matches, of_payload
 from ipc.messages import Peer
 from ipc.types import Identity
 
-log = logging.getLogger(__name__)
+MOST_SAID = 4
+"""When nobody is found, for so many peers the log says why not."""
 
 
 # ------------------------------------------------------------------ initiator
@@ -46,7 +46,9 @@ def request(context: Context, sa: IkeSa) -> Work[Request]:
     remote = sa.peer.remote_id
     payloads: list[Payload] = [
         id_i,
-        IdentificationResponder(id_type=remote.type, data=remote.data),
+        *signatures.certificate_payloads(auth.certificates),
+        *signatures.certificate_requests([sa.peer]),
+        *([] if is_pattern(remote) else [IdentificationResponder(id_type=remote.type, data=remote.data)]),
         Authentication(method=auth.method, data=auth.data),
         *negotiation.offer(rule, wish, spi, key_exchange=False),
     ]
@@ -64,12 +66,10 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
             NotifyType.AUTHENTICATION_FAILED,
             f"the peer answers {name_of(NotifyType, wrong.type) if wrong else 'nothing'} to IKE_AUTH",
         )
-    if not _is(sa.peer.remote_id, id_r):
-        log.info("%s: the responder is %s, not %s", sa, id_r.data.hex(), sa.peer.remote_id)
-        raise AuthenticationFailed
-    valid = yield from context.verify_auth(sa, id_r.body, auth.method, auth.data)
-    if not valid:
-        raise AuthenticationFailed
+    wrong_id = _difference(sa.peer.remote_id, id_r)
+    if wrong_id:
+        raise AuthenticationFailed(f"the responder is not who it should be: {wrong_id}")
+    yield from context.verify_auth(sa, id_r.body, auth, signatures.certificates_of(contents))
     wish = pending.wish
     try:
         pair, child = _conclude_child(context, sa, pending, contents)
@@ -136,9 +136,8 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
         raise Refused(NotifyType.INVALID_SYNTAX, "IKE_AUTH on an IKE SA that stands")
     id_i, auth = contents.need(IdentificationInitiator), contents.need(Authentication)
     sa.peer = _identify(context, sa, id_i, contents.find(IdentificationResponder))
-    valid = yield from context.verify_auth(sa, id_i.body, auth.method, auth.data)
-    if not valid:
-        raise AuthenticationFailed
+    yield from context.verify_auth(sa, id_i.body, auth, signatures.certificates_of(contents))
+    sa.in_handshake.requested_encodings = signatures.requested_encodings(contents)
     identity = sa.peer.local_id
     id_r = IdentificationResponder(id_type=identity.type, data=identity.data)
     own_auth = yield from context.compute_auth(sa, id_r.body)
@@ -156,7 +155,9 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     nat_traversal.start_keepalives(context, sa)
     if child is not None:
         context.add_child(sa, child)
-    return Response(payloads=[id_r, Authentication(method=own_auth.method, data=own_auth.data), *child_payloads])
+    certificates = signatures.certificate_payloads(own_auth.certificates)
+    own = Authentication(method=own_auth.method, data=own_auth.data)
+    return Response(payloads=[id_r, *certificates, own, *child_payloads])
 
 
 def _first_child(context: Context, sa: IkeSa, contents: Contents) -> Work[tuple[ChildSa, list[Payload]]]:
@@ -184,18 +185,28 @@ def _child_refusal(error: Ikev2Error) -> Notify:
 
 
 def _identify(context: Context, sa: IkeSa, id_i: IdentificationInitiator, id_r: IdentificationResponder | None) -> Peer:
-    """The peer of the policy that this is, at the address where it called from."""
+    """The peer of the policy that this is, at the address where it called from; one named in full before a pattern."""
     path = sa.path
+    wrong = []
+    found = []
     for peer in context.policy.peers_between(path.local.address, path.remote.address):
-        if (
-            _is(peer.remote_id, id_i)
-            and (id_r is None or _is(peer.local_id, id_r))
-            and allows_ike(peer.ike_proposals, sa.keyed.suite)
-        ):
-            return peer
-    log.info("%s: no peer at %s has the identity %s", sa, path.remote, id_i.data.hex())
-    raise AuthenticationFailed
+        difference_to_us = _difference(peer.local_id, id_r) if id_r is not None else ""
+        if difference_to_peer := _difference(peer.remote_id, id_i):
+            wrong.append(f"{peer.name}: the peer says that it is {difference_to_peer}")
+        elif difference_to_us:
+            wrong.append(f"{peer.name}: the peer wants to speak with {difference_to_us}")
+        elif not allows_ike(peer.ike_proposals, sa.keyed.suite):
+            wrong.append(f"{peer.name}: its proposals do not allow what was chosen in IKE_SA_INIT")
+        else:
+            found.append(peer)
+    if not found:
+        raise AuthenticationFailed(f"no peer of the policy at {path.remote} is that: {'; '.join(wrong[:MOST_SAID])}")
+    return min(found, key=lambda peer: is_pattern(peer.remote_id))
 
 
-def _is(identity: Identity, payload: IdentificationInitiator | IdentificationResponder) -> bool:
-    return identity.type == payload.id_type and identity.data == payload.data
+def _difference(identity: Identity, payload: IdentificationInitiator | IdentificationResponder) -> str:
+    """How the identity in `payload` is not `identity`, for people; empty if it is."""
+    other = of_payload(payload.id_type, payload.data)
+    if other is None:
+        return f"an identity of type {payload.id_type}, not {identity}"
+    return "" if matches(identity, other) else difference(identity, other)

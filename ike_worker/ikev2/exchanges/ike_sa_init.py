@@ -12,7 +12,7 @@ from ike_worker.ikev2.crypto.keymat import derive_ike_keys
 from ike_worker.ikev2.datagram import IKE_PORT, Endpoint
 from ike_worker.ikev2.errors import MalformedMessage, Refused, RemoteError, UnsupportedCriticalPayload
 from ike_worker.ikev2.exchange_rules import Contents, check
-from ike_worker.ikev2.features import fragmentation, nat_traversal
+from ike_worker.ikev2.features import fragmentation, nat_traversal, signatures
 from ike_worker.ikev2.features.cookies import COOKIES_ABOVE_HALF_OPEN, HALF_OPEN_S, MAX_HALF_OPEN
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, name_of
@@ -85,6 +85,8 @@ def _send(context: Context, sa: IkeSa, group: KeyExchangeId) -> None:
     ]
     if sa.peer.fragmentation:
         payloads.append(fragmentation.SUPPORTED)
+    if signatures.may_sign(sa.peer):
+        payloads.append(signatures.hash_notify())
     if handshake.cookie:
         payloads.insert(0, Notify(type=NotifyType.COOKIE, data=handshake.cookie))
     data = encode_message(
@@ -127,6 +129,8 @@ def complete(context: Context, sa: IkeSa, message: Message, data: bytes, local: 
     nat_traversal.float_port(path)
     path.fragments = sa.peer.fragmentation and fragmentation.offered(contents)
     sa.in_handshake.peer_message = data
+    sa.in_handshake.peer_hashes = signatures.peer_hashes(contents)
+    sa.in_handshake.requested_encodings = signatures.requested_encodings(contents)
     sa.window.pending = None
     sa.window.next_id = 1
     enter(sa, State.AUTHENTICATING)
@@ -271,6 +275,7 @@ def _accept(
         own_nonce=own_nonce,
         peer_nonce=nonce,
         peer_message=data,
+        peer_hashes=signatures.peer_hashes(contents),
         first_remote=remote,
         deadline=context.now + HALF_OPEN_S,
     )
@@ -301,6 +306,10 @@ def _answer(context: Context, sa: IkeSa, chosen: ChosenIke, public: bytes, reque
     ]
     if sa.path.fragments:
         payloads.append(fragmentation.SUPPORTED)
+    candidates = context.policy.peers_between(sa.path.local.address, sa.path.remote.address)
+    if handshake.peer_hashes and any(signatures.may_sign(peer) for peer in candidates):
+        payloads.append(signatures.hash_notify())
+    payloads += signatures.certificate_requests(candidates)
     handshake.own_message = encode_message(
         spi_i=sa.spi_i,
         spi_r=sa.spi_r,

@@ -237,7 +237,7 @@ def test_a_responder_that_is_not_who_it_should_be_is_told_to_forget_us() -> None
     )
     call(world)
     assert world.wire == [*HANDSHAKE, "alice: INFORMATIONAL request 2", "bob: INFORMATIONAL response 2"]
-    assert reasons(world.alice) == ["the peer could not be authenticated"]
+    assert reasons(world.alice) == ["the peer is not authenticated: its AUTH is wrong"]
     world.agree(0)
     assert not world.bob.ike_spis
 
