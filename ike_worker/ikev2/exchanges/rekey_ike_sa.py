@@ -44,7 +44,9 @@ def request(context: Context, sa: IkeSa, wish: Wish) -> Request | None:
     """The request; None if the IKE SA is not one to rekey any more."""
     if sa.state is not State.ESTABLISHED:
         return None
-    group = KeyExchangeId(wish.group) if wish.group else sa.keyed.suite.key_exchange
+    offered = [group for proposal in sa.peer.ike_proposals for group in proposal.key_exchange]
+    present = sa.keyed.suite.key_exchange
+    group = KeyExchangeId(wish.group) if wish.group else present if present in offered else offered[0]
     seed = KeyExchangeSeed.generate(group, context.random_bytes)
     spi, nonce = context.new_spi(), context.new_nonce()
     payloads: list[Payload] = [

@@ -226,6 +226,7 @@ class Scenario:
         self._known: dict[bytes, IkeSa] = {}
         self.alice, self.bob = Party(self.world.alice, self), Party(self.world.bob, self)
         self.world.by_hand = True
+        self.know()
 
     @property
     def parties(self) -> tuple[Party, Party]:
