@@ -3,11 +3,13 @@
 import argparse
 import os
 
+from ipc.types import DataPathKind
 from ipsecctl import exit_codes, saved
+from ipsecctl.checkup import try_abilities
 from ipsecctl.commands.start import start
 from ipsecctl.commands.stop import stop
 from ipsecctl.errors import CommandError
-from ipsecctl.policy_check import errors_of
+from ipsecctl.policy_check import check, errors_of
 from ipsecctl.record import Record
 
 
@@ -20,12 +22,26 @@ def run(options: argparse.Namespace) -> int:
 def restart(instance: str, spd: str | None, record: Record) -> int:
     """Checks, stops, starts; the exit code of the start, or why there was no stop."""
     path = os.path.abspath(spd or saved.spd_path_of(instance))
+    why, code = "the policy file is not good", exit_codes.STRANGE
     try:
-        errors, code = errors_of(path), exit_codes.STRANGE
+        errors = errors_of(path)
+        if not errors:
+            errors, why = data_path_missing(check(path).policy.data_path), "this machine lacks what the policy wants"
     except CommandError as error:
         errors, code = (str(error),), error.exit_code
     if errors:
-        record.say(*errors, "ipsecctl: not restarted: the policy file is not good")
+        record.say(*errors, f"ipsecctl: not restarted: {why}")
         return code
     stop(instance, record)
     return start(instance, path, record)
+
+
+def data_path_missing(wish: DataPathKind) -> tuple[str, ...]:
+    """Why the data path that a policy insists on can't be had on this machine; empty if it can."""
+    needed = {DataPathKind.KERNEL: ("kernel-esp",), DataPathKind.USERSPACE: ("tun", "nftables", "userspace-esp")}
+    found = try_abilities() if wish in needed else {}
+    return tuple(
+        f'the policy says data_path = "{wish.name.lower()}", but {name} can\'t be had here: {found[name].detail}'
+        for name in needed.get(wish, ())
+        if name in found and not found[name].present
+    )
