@@ -6,13 +6,12 @@ import json
 import os
 import pwd
 import stat
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ipc.roles import FALLBACK_UIDS, USER_NAMES
 from ipsecctl import lock_file, ports
-from ipsecctl.modules import environment, module_command
+from ipsecctl.modules import ModuleFailed, run_module
 
 PROBER = "kernel_agent.abilities"
 PROBE_WITHIN_S = 20.0
@@ -51,7 +50,7 @@ class Ability:
 def examine(instance: str, spd: str) -> tuple[Check, ...]:
     """Every check, in the order in which a reader would want to mend things."""
     missing = tuple(missing_packages())
-    abilities = {} if missing else try_abilities()
+    abilities = Abilities(by_name={}, failure="Python packages are missing") if missing else probe()
     return (
         kernel_release(os.uname().release),
         python_packages(missing),
@@ -90,28 +89,39 @@ def python_packages(missing: tuple[str, ...]) -> Check:
     return Check(name=name, verdict=Verdict.OK, found="all installed")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """What the prober says, by name; `failure` is why it says nothing, empty if it does."""
+
+    by_name: dict[str, Ability]
+    failure: str = ""
+
+    def of(self, name: str) -> Ability:
+        """One of them; absent if it was not tried."""
+        why = f"could not be tried: {self.failure}" if self.failure else "could not be tried"
+        return self.by_name.get(name, Ability(present=False, detail=why))
+
+
 def try_abilities() -> dict[str, Ability]:
     """What the prober finds, by name; empty if it can't run."""
+    return probe().by_name
+
+
+def probe() -> Abilities:
+    """Runs the prober."""
     try:
-        done = subprocess.run(
-            module_command(PROBER),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            cwd="/",
-            env=environment(),
-            timeout=PROBE_WITHIN_S,
-            check=True,
-        )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        return {}
-    return {one["name"]: Ability(present=one["present"], detail=one["detail"]) for one in json.loads(done.stdout)}
+        said = json.loads(run_module(PROBER, within_s=PROBE_WITHIN_S))
+        found = {one["name"]: Ability(present=one["present"], detail=one["detail"]) for one in said}
+    except ModuleFailed as error:
+        return Abilities(by_name={}, failure=str(error))
+    except (ValueError, KeyError, TypeError) as error:
+        return Abilities(by_name={}, failure=f"{PROBER} said nothing that makes sense: {error}")
+    return Abilities(by_name=found)
 
 
-def kernel_checks(abilities: dict[str, Ability]) -> tuple[Check, ...]:
+def kernel_checks(abilities: Abilities) -> tuple[Check, ...]:
     """What the kernel can do. Either data path is enough; the user-space one needs TUN, nftables and libcrypto."""
-    unknown = Ability(present=False, detail="could not be tried")
-    found = {name: abilities.get(name, unknown) for name in _REMEDIES}
+    found = {name: abilities.of(name) for name in _REMEDIES}
     userspace = all(found[name].present for name in ("tun", "nftables", "userspace-esp"))
     enough = found["kernel-esp"].present or userspace
     needed = {

@@ -5,7 +5,6 @@ Each step looks for what there is, and says what it found. None needs anything t
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from ipc.links import LINKS, socket_path
 from ipc.roles import SUPERVISOR_NAME, Role
 from ipc.status_socket import status_socket_path
 from ipsecctl import lock_file, processes, saved, secure_mode
-from ipsecctl.modules import environment, module_command
+from ipsecctl.modules import ModuleFailed, run_module
 from ipsecctl.neighbours import neighbour
 from ipsecctl.processes import Process
 
@@ -84,22 +83,10 @@ def clean_kernel(instance: str) -> tuple[str, ...]:
     if information is not None and information.elsewhere:
         return ("the instance ran in another network namespace: kernel objects are not looked for in this one",)
     try:
-        done = subprocess.run(
-            module_command(CLEANER),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            cwd="/",
-            env=environment(),
-            timeout=CLEAN_WITHIN_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return (f"kernel objects may be left: {CLEANER} did not finish within {CLEAN_WITHIN_S:g} s",)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        return (f"kernel objects may be left: {reason[0]}",)
-    return tuple(f"kernel: {line}" for line in done.stdout.splitlines() if line.strip())
+        removed = run_module(CLEANER, within_s=CLEAN_WITHIN_S)
+    except ModuleFailed as error:
+        return (f"kernel objects may be left: {error}",)
+    return tuple(f"kernel: {line}" for line in removed.splitlines() if line.strip())
 
 
 def remove_files(instance: str) -> tuple[str, ...]:

@@ -1,10 +1,41 @@
 """Running other parts of ipsecd as programs of their own."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import ipc
+from ipsecctl.errors import CommandError
+
+
+class ModuleFailed(CommandError):
+    """A program of ours did not do what it is for; the text is one line that says why."""
+
+
+def run_module(module: str, *arguments: str, within_s: float) -> str:
+    """What one of our modules prints when it is run; ModuleFailed if it fails, or takes longer than `within_s`."""
+    what = " ".join((module, *arguments))
+    try:
+        done = subprocess.run(
+            module_command(module, *arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd="/",
+            env=environment(),
+            timeout=within_s,
+            check=False,
+        )
+    except OSError as error:
+        raise ModuleFailed(f"{what} can't be run: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise ModuleFailed(f"{what} did not finish within {within_s:g} s") from error
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:]
+        raise ModuleFailed(last[0][-500:] if last else f"{what}: exit code {done.returncode}")
+    return done.stdout
 
 
 def module_command(module: str, *arguments: str) -> list[str]:

@@ -1,10 +1,8 @@
 """Secure mode, as ipsecctl changes it: by a program of the kernel agent's package, remembered by `ipc.kept`."""
 
-import subprocess
-
 from ipc import kept
 from ipsecctl.errors import CommandError
-from ipsecctl.modules import environment, module_command
+from ipsecctl.modules import run_module
 from ipsecctl.neighbours import neighbour
 
 PROGRAM = "kernel_agent.secure"
@@ -52,19 +50,4 @@ def end_if_disabled(instance: str) -> tuple[str, ...]:
 
 
 def _run(word: str) -> str:
-    try:
-        done = subprocess.run(
-            module_command(PROGRAM, word),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            cwd="/",
-            env=environment(),
-            timeout=PROGRAM_WITHIN_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise CommandError(f"{PROGRAM} {word} did not finish within {PROGRAM_WITHIN_S:g} s") from error
-    if done.returncode:
-        raise CommandError(done.stderr.strip()[-500:] or f"{PROGRAM} {word}: exit code {done.returncode}")
-    return done.stdout.strip()
+    return run_module(PROGRAM, word, within_s=PROGRAM_WITHIN_S).strip()

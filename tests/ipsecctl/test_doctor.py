@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from ipsecctl import checkup
-from ipsecctl.checkup import Ability, Check, Verdict, kernel_checks, kernel_release, python_packages, spd_permissions
+from ipsecctl.checkup import (
+    Abilities,
+    Ability,
+    Check,
+    Verdict,
+    kernel_checks,
+    kernel_release,
+    python_packages,
+    spd_permissions,
+)
 from ipsecctl.commands.doctor import render
 from tests.lab.instance import IPSECCTL, NetworkState
 from tests.lab.namespaces import Namespace
@@ -21,7 +30,7 @@ EVERYTHING = ("namespaces", "xfrm", "kernel-esp", "userspace-esp", "nftables", "
 def verdicts(*present: str) -> dict[str, str]:
     """The verdict on each thing where only `present` are there."""
     found = {name: Ability(present=name in present, detail="d") for name in EVERYTHING}
-    return {check.name: check.verdict.value for check in kernel_checks(found)}
+    return {check.name: check.verdict.value for check in kernel_checks(Abilities(by_name=found))}
 
 
 def test_a_machine_with_everything_lacks_nothing() -> None:
@@ -47,7 +56,14 @@ def test_without_xfrm_nothing_works() -> None:
 
 
 def test_what_could_not_be_tried_is_not_said_to_be_there() -> None:
-    assert all(check.verdict is not Verdict.OK and check.remedy for check in kernel_checks({}))
+    assert all(check.verdict is not Verdict.OK and check.remedy for check in kernel_checks(Abilities(by_name={})))
+
+
+def test_that_the_prober_failed_is_said_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkup, "PROBER", "kernel_agent.nothing_of_this_name")
+    checks = kernel_checks(checkup.probe())
+    assert {check.verdict for check in checks} <= {Verdict.NOTE, Verdict.MISSING}
+    assert all("could not be tried" in one.found and "nothing_of_this_name" in one.found for one in checks)
 
 
 @pytest.mark.parametrize(
