@@ -7,6 +7,7 @@ import random
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from ipc.algorithms import (
     AES256CBC,
     AES256GCM16,
     CHACHA20POLY1305,
+    CIPHER_NAMES,
+    DES3CBC,
     EncryptionId,
     IntegrityId,
 )
@@ -32,6 +35,13 @@ SUITES = [
     (AES128CBC, IntegrityId.HMAC_SHA2_256_128),
     (AES256CBC, IntegrityId.HMAC_SHA2_384_192),
     (AES256CBC, IntegrityId.HMAC_SHA2_512_256),
+    (CIPHER_NAMES["aes192gcm16"], IntegrityId.NONE),
+    (CIPHER_NAMES["aes128ccm8"], IntegrityId.NONE),
+    (CIPHER_NAMES["aes192ccm12"], IntegrityId.NONE),
+    (CIPHER_NAMES["aes256ccm16"], IntegrityId.NONE),
+    (CIPHER_NAMES["aes256ctr"], IntegrityId.HMAC_SHA2_256_128),
+    (CIPHER_NAMES["aes128ctr"], IntegrityId.HMAC_SHA1_96),
+    (DES3CBC, IntegrityId.HMAC_MD5_96),
 ]
 SAS = [make_sa(cipher=cipher, integrity=integrity, esn=esn) for cipher, integrity in SUITES for esn in (False, True)]
 
@@ -113,6 +123,30 @@ def test_cbc_with_hmac_is_put_together_as_rfc_4303_says(esn: bool) -> None:
     assert packet == body + hmac.new(sa.integrity_key.reveal(), covered, hashlib.sha256).digest()[:16]
 
 
+@pytest.mark.parametrize("esn", [False, True])
+def test_ctr_counts_from_one_behind_nonce_and_iv_as_rfc_3686_section_4_says(esn: bool) -> None:
+    sa = make_sa(cipher=CIPHER_NAMES["aes128ctr"], integrity=IntegrityId.HMAC_SHA2_256_128, esn=esn, spi=0x11223344)
+    sa = with_key(sa, "7e24067817fae0d743d6ce1f32539163" + "006cb6db", 0x11223344)
+    sequence = 0xC0543B59DA48D90B  # the IV of RFC 3686 section 6, vector 2: here the IV is the sequence number
+    packet = esp.sealer(sa)(sequence, bytes(range(32)), 4)
+    body = packet[:-16]
+    assert body[:16].hex() == "11223344da48d90b" + "c0543b59da48d90b"
+    assert body[16:].hex().startswith("5104a106168a72d9790d41ee8edad388eb2e1efc46da57c8fce630df9141be28")
+    covered = body + bytes.fromhex("c0543b59") if esn else body
+    assert packet[-16:] == hmac.new(sa.integrity_key.reveal(), covered, hashlib.sha256).digest()[:16]
+
+
+@pytest.mark.parametrize("esn", [False, True])
+def test_ccm_authenticates_what_rfc_4309_section_5_says(esn: bool) -> None:
+    sa = make_sa(cipher=CIPHER_NAMES["aes256ccm12"], esn=esn, spi=0x11223344)
+    secret = sa.encryption_key.reveal()
+    packet = esp.sealer(sa)(0x0000000500000006, b"payload", 4)
+    associated = bytes.fromhex("11223344" + ("00000005" if esn else "") + "00000006")
+    plain = b"payload" + bytes([1, 2, 3, 3, 4])
+    sealed = AESCCM(secret[:32], tag_length=12).encrypt(secret[32:] + packet[8:16], plain, associated)
+    assert packet == bytes.fromhex("1122334400000006" + "0000000500000006") + sealed
+
+
 @pytest.mark.parametrize("sa", SAS, ids=lambda sa: f"{sa.cipher.id.name}{sa.cipher.key_bits}-{sa.integrity}-{sa.esn}")
 class TestEverySuite:
     @given(data=st.binary(max_size=100), sequence=st.integers(1, (1 << 64) - 1), next_header=st.integers(0, 255))
@@ -175,7 +209,7 @@ def test_bad_padding(plaintext: bytes) -> None:
         {"integrity_key": Secret(bytes(32))},
         {"integrity": IntegrityId.HMAC_SHA2_256_128, "integrity_key": Secret(bytes(32))},
         {"cipher": AES128CBC, "encryption_key": Secret(bytes(16))},
-        {"cipher": CipherName(id=EncryptionId.AES_GCM_16, key_bits=192)},
+        {"cipher": CipherName(id=EncryptionId.AES_GCM_16, key_bits=512)},
     ],
 )
 def test_keys_that_do_not_fit_are_refused(change: dict[str, object]) -> None:

@@ -16,6 +16,8 @@ from ipc.algorithms import (
     AES256CBC,
     AES256GCM16,
     CHACHA20POLY1305,
+    CIPHER_NAMES,
+    DES3CBC,
     INTEGRITY_KEY_BYTES,
     Cipher,
     IntegrityId,
@@ -24,12 +26,15 @@ from ipc.algorithms import (
 from ipc.types import Secret
 
 SUITES = [
-    (AES128GCM16, IntegrityId.NONE),
-    (AES256GCM16, IntegrityId.NONE),
-    (CHACHA20POLY1305, IntegrityId.NONE),
+    *[(cipher, IntegrityId.NONE) for cipher in CIPHER_NAMES.values() if cipher_sizes(cipher).aead],
     (AES128CBC, IntegrityId.HMAC_SHA2_256_128),
     (AES256CBC, IntegrityId.HMAC_SHA2_384_192),
     (AES256CBC, IntegrityId.HMAC_SHA2_512_256),
+    (CIPHER_NAMES["aes192"], IntegrityId.HMAC_SHA1_96),
+    (CIPHER_NAMES["aes128ctr"], IntegrityId.HMAC_SHA2_256_128),
+    (CIPHER_NAMES["aes192ctr"], IntegrityId.HMAC_SHA2_384_192),
+    (CIPHER_NAMES["aes256ctr"], IntegrityId.HMAC_SHA2_512_256),
+    (DES3CBC, IntegrityId.HMAC_MD5_96),
 ]
 EMPTY = Secret(b"")
 
@@ -77,6 +82,101 @@ def test_aes_gcm_takes_salt_and_iv_as_nonce_and_authenticates_the_header() -> No
     encryptor.authenticate_additional_data(header)
     ciphertext = encryptor.update(b"payloads" + b"\x00") + encryptor.finalize()
     assert sealer.seal(header, b"payloads", iv) == iv + ciphertext + encryptor.tag
+
+
+# AES-CBC: RFC 3602 section 4, cases 1 and 2. AES-CTR, the nonce behind the key: RFC 3686 section 6, vectors 1, 2 and 7.
+# 3DES: NIST SP 800-67 appendix B, whose first block does not tell CBC with a zero IV from ECB.
+@pytest.mark.parametrize(
+    ("cipher", "key", "iv", "plaintext", "ciphertext"),
+    [
+        (
+            "aes128",
+            "06a9214036b8a15b512e03d534120006",
+            "3dafba429d9eb430b422da802c9fac41",
+            b"Single block msg",
+            "e353779c1079aeb82708942dbe77181a",
+        ),
+        (
+            "aes128",
+            "c286696d887c9aa0611bbb3e2025a45a",
+            "562e17996d093d28ddb3ba695a2e6f58",
+            bytes(range(32)),
+            "d296cd94c2cccf8a3a863028b5e1dc0a7586602d253cfff91b8266bea6d61ab1",
+        ),
+        (
+            "aes128ctr",
+            "ae6852f8121067cc4bf7a5765577f39e" + "00000030",
+            "0000000000000000",
+            b"Single block msg",
+            "e4095d4fb7a7b3792d6175a3261311b8",
+        ),
+        (
+            "aes128ctr",
+            "7e24067817fae0d743d6ce1f32539163" + "006cb6db",
+            "c0543b59da48d90b",
+            bytes(range(32)),
+            "5104a106168a72d9790d41ee8edad388eb2e1efc46da57c8fce630df9141be28",
+        ),
+        (
+            "aes256ctr",
+            "776beff2851db06f4c8a0542c8696f6c6a81af1eec96b4d37fc1d689e6c1c104" + "00000060",
+            "db5672c97aa8f0b2",
+            b"Single block msg",
+            "145ad01dbf824ec7560863dc71e3e0c0",
+        ),
+        (
+            "3des",
+            "0123456789abcdef23456789abcdef01456789abcdef0123",
+            "0000000000000000",
+            bytes.fromhex("5468652071756663"),
+            "a826fd8ce53b855f",
+        ),
+    ],
+)
+def test_block_ciphers_give_the_vectors_of_rfc_3602_section_4_and_rfc_3686_section_6(
+    cipher: str, key: str, iv: str, plaintext: bytes, ciphertext: str
+) -> None:
+    sealer = MessageProtection(
+        CIPHER_NAMES[cipher], IntegrityId.HMAC_SHA2_256_128, Secret(bytes.fromhex(key)), Secret(bytes(32))
+    )
+    body = sealer.seal(b"", plaintext, bytes.fromhex(iv))
+    assert body[sealer.iv_bytes :].hex().startswith(ciphertext)
+    assert sealer.open(b"", body) == plaintext
+
+
+def ccm(key: bytes, nonce: bytes, associated: bytes, plaintext: bytes, icv_bytes: int) -> bytes:
+    """CCM as RFC 3610 section 2 puts it together, from the bare block cipher."""
+    block = BlockCipher(algorithms.AES(key), modes.ECB()).encryptor().update
+    length_bytes = 15 - len(nonce)
+    flags = (64 if associated else 0) + 8 * ((icv_bytes - 2) // 2) + length_bytes - 1
+    blocks = bytes((flags,)) + nonce + len(plaintext).to_bytes(length_bytes)
+    if associated:
+        headed = len(associated).to_bytes(2) + associated
+        blocks += headed + bytes(-len(headed) % 16)
+    blocks += plaintext + bytes(-len(plaintext) % 16)
+    mac = bytes(16)
+    for start in range(0, len(blocks), 16):
+        mac = block(bytes(a ^ b for a, b in zip(mac, blocks[start : start + 16], strict=True)))
+
+    def stream(number: int) -> bytes:
+        return block(bytes((length_bytes - 1,)) + nonce + number.to_bytes(length_bytes))
+
+    keys = b"".join(stream(number + 1) for number in range(-(-len(plaintext) // 16)))
+    ciphertext = bytes(a ^ b for a, b in zip(plaintext, keys, strict=False))
+    return ciphertext + bytes(a ^ b for a, b in zip(mac, stream(0), strict=True))[:icv_bytes]
+
+
+def test_aes_ccm_is_rfc_3610_with_the_nonce_of_rfc_4309_section_4() -> None:
+    """RFC 4309 has no vectors of its own: the reference above gives RFC 3610's first, and then what ours must give."""
+    nonce = bytes.fromhex("00000003020100a0a1a2a3a4a5")
+    sealed = ccm(bytes(range(0xC0, 0xD0)), nonce, bytes(range(8)), bytes(range(8, 31)), 8)
+    assert sealed.hex() == "588c979a61c663d2f066d0c2c0f989806d5f6b61dac38417e8d12cfdf926e0"
+    for name in ("aes128ccm8", "aes192ccm12", "aes256ccm16"):
+        sizes = cipher_sizes(CIPHER_NAMES[name])
+        key, salt, iv = bytes(range(sizes.key)), b"\x01\x02\x03", bytes(range(40, 48))
+        sealer = MessageProtection(CIPHER_NAMES[name], IntegrityId.NONE, Secret(key + salt), EMPTY)
+        expected = ccm(key, salt + iv, b"the headers", b"payloads" + b"\0", sizes.icv)
+        assert sealer.seal(b"the headers", b"payloads", iv) == iv + expected
 
 
 def test_aes_cbc_pads_to_a_block_and_macs_all_up_to_the_ciphertext() -> None:
