@@ -14,7 +14,7 @@ class Policy:
     def __init__(self, peers: tuple[Peer, ...] = (), rules: tuple[NegotiationRule, ...] = ()) -> None:
         self._peers = {peer.name: peer for peer in peers}
         self._rules = {rule.rule_id: rule for rule in rules}
-        self._peers_by_address: defaultdict[IpAddress, list[Peer]] = defaultdict(list)
+        self._peers_by_address: defaultdict[IpAddress | None, list[Peer]] = defaultdict(list)
         for peer in peers:
             self._peers_by_address[peer.address].append(peer)
         self._rules_by_peer: defaultdict[str, list[NegotiationRule]] = defaultdict(list)
@@ -30,8 +30,12 @@ class Policy:
         return self._rules.get(rule_id)
 
     def peers_between(self, local: IpAddress, remote: IpAddress) -> list[Peer]:
-        """The peers that speak from `remote` to our `local`, in the order of the policy."""
-        return [peer for peer in self._peers_by_address.get(remote, ()) if peer.local_address in (None, local)]
+        """The peers that speak from `remote` to our `local`, in the order of the policy.
+
+        Those whose address it is come first, then those that may come from anywhere.
+        """
+        there, anywhere = self._peers_by_address.get(remote, []), self._peers_by_address.get(None, [])
+        return [peer for peer in there + anywhere if peer.local_address in (None, local)]
 
     def rules_of(self, peer: Peer) -> list[NegotiationRule]:
         """The rules of `peer`, in the order of the SPD."""
