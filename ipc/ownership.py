@@ -18,6 +18,9 @@ INNER_MARK = 0x1000_0000
 OUTER_MARK = 0x2000_0000
 """Bit in the socket mark of our IKE and ESP sockets: their packets never go into the TUN."""
 
+INTERFACE_MARK_MASK = 0x0FFF_0000
+"""Bits in the packet mark where the index of the interface stands by which a packet came in, if a rule names one."""
+
 NFT_TABLE = "ipsecd"
 """The nftables table (family inet)."""
 

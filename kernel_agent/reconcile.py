@@ -5,22 +5,30 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ipc.messages import SaName
-from kernel_agent.xfrm.messages import InstalledPolicy, InstalledSa, Policy
+from kernel_agent.xfrm.messages import InstalledSa, PolicyEntry
+from kernel_agent.xfrm.policies import CARRIES, PRIORITIES_PER_RULE
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyDiff:
-    """Operations that lead from the present policies to the wanted ones."""
+    """What leads from the present policies to the wanted ones, by key, in this order.
 
-    add: tuple[Policy, ...]
-    change: tuple[Policy, ...]
-    """Those whose key stays: priority, action or template differ."""
-    remove: tuple[InstalledPolicy, ...]
+    At every step a packet that was protected before and will be is protected: what carries protected traffic never
+    loses its precedence before all that could take such a packet has found its place behind.
+    """
+
+    first: tuple[bytes, ...]
+    """What carries protected traffic, where it is new or gains precedence."""
+    then: tuple[bytes, ...]
+    """All that does not."""
+    last: tuple[bytes, ...]
+    """What carries protected traffic and yields precedence."""
+    remove: tuple[bytes, ...]
 
     def __bool__(self) -> bool:
-        return bool(self.add or self.change or self.remove)
+        return bool(self.first or self.then or self.last or self.remove)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,22 +42,25 @@ class SetDiff(Generic[T]):
         return bool(self.add or self.remove)
 
 
-def policy_diff(wanted: Mapping[bytes, Policy], present: Iterable[InstalledPolicy]) -> PolicyDiff:
-    """What leads from `present`, all of them ours, to `wanted`, which is by key."""
-    change: list[Policy] = []
-    remove: list[InstalledPolicy] = []
-    kept: set[bytes] = set()
-    for installed in present:
-        key = installed.policy.key
-        policy = wanted.get(key)
-        if policy is None:
-            remove.append(installed)
+def policy_diff(wanted: Mapping[bytes, PolicyEntry], present: Mapping[bytes, PolicyEntry]) -> PolicyDiff:
+    """What leads from `present`, all of them ours, to `wanted`; both by key."""
+    first: list[bytes] = []
+    then: list[bytes] = []
+    last: list[bytes] = []
+    for key, entry in wanted.items():
+        old = present.get(key)
+        if old is not None and old.does_as(entry):
             continue
-        kept.add(key)
-        if policy != installed.policy:
-            change.append(policy)
-    add = tuple(policy for key, policy in wanted.items() if key not in kept)
-    return PolicyDiff(add=add, change=tuple(change), remove=tuple(remove))
+        if entry.priority % PRIORITIES_PER_RULE != CARRIES:
+            then.append(key)
+        elif old is None or entry.priority <= old.priority:
+            first.append(key)
+        elif old.priority % PRIORITIES_PER_RULE == CARRIES:
+            last.append(key)
+        else:
+            then.append(key)
+    remove = tuple(key for key in present if key not in wanted)
+    return PolicyDiff(first=tuple(first), then=tuple(then), last=tuple(last), remove=remove)
 
 
 def set_diff(wanted: Collection[T], present: Collection[T]) -> SetDiff[T]:

@@ -68,7 +68,7 @@ def leave(requests: RequestSocket) -> None:
     """Leaves secure mode; harmless outside of it. OSError if the kernel refuses."""
     _set(requests, OPEN)
     for error in requests.transact(
-        [Request(XfrmMessage.DELPOLICY, messages.delete_policy(one)) for one in _own_policies()]
+        [Request(XfrmMessage.DELPOLICY, messages.delete_policy(one.policy.key, one.index)) for one in _own_policies()]
     ):
         if error is not None and error.errno not in (errno.ENOENT, _NO_IPV6):
             raise error

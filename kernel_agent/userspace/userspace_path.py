@@ -23,7 +23,7 @@ from kernel_agent import clean, netfilter
 from kernel_agent.data_path import Answered, DataPathError, Done, Listener, Lost, SecurityPolicy
 from kernel_agent.routes import Link, RoutingTable, plan
 from kernel_agent.xfrm.constants import NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM
-from kernel_agent.xfrm.messages import InstalledPolicy, InstalledSa
+from kernel_agent.xfrm.messages import InstalledSa, PolicyEntry
 from kernel_agent.xfrm.netlink import RequestSocket
 from kernel_agent.xfrm.policies import userspace_policies
 from kernel_agent.xfrm.policy_table import PolicyTable
@@ -119,15 +119,16 @@ class UserspacePath:
     def install_policy(self, policy: SecurityPolicy) -> None:
         """Policies, marks and routes in the kernel, then the process is told."""
         tun = self._tun()
-        before = self._policies.present()
+        before: Mapping[bytes, PolicyEntry] | None = None
         try:
             routing = plan(policy.rules, self._routing.addresses(), tun.index)
-            self._policies.install(userspace_policies(policy.rules, tun.index))
+            before = self._policies.install(userspace_policies(policy.rules, tun.index))
             netfilter.install(self.netfilter, tun.index)
             self._routing.bring_up(tun, self._mtu(policy))
             self._routing.install(routing)
         except OSError as error:
-            self._restore(before)
+            if before is not None:
+                self._restore(before)
             raise DataPathError(f"the kernel did not take the policy: {error.strerror}") from error
         self._policy = policy
         self._send_policy(policy)
@@ -303,10 +304,10 @@ class UserspacePath:
         outer = [link.mtu for link in self._routing.links() if link.name in policy.interfaces]
         return max(LOWEST_MTU, min(outer, default=DEFAULT_OUTER_MTU) - ESP_OVERHEAD_BYTES)
 
-    def _restore(self, before: list[InstalledPolicy]) -> None:
+    def _restore(self, before: Mapping[bytes, PolicyEntry]) -> None:
         """Policies as they were; routes have undone themselves, and marks alone change nothing."""
         try:
-            self._policies.install({installed.policy.key: installed.policy for installed in before})
+            self._policies.restore(before)
         except DataPathError as error:
             log.error("the former policies could not be put back whole: %s", error)
 

@@ -20,6 +20,7 @@ LEGACY_WINDOW_PACKETS = 32
 SOFT_PACKETS_WITHOUT_ESN = 0xF000_0000
 """Rekey before 32-bit sequence numbers run out (RFC 4303 section 3.3.3)."""
 LONGEST_LIFETIME_S = 10 * 365 * 86400
+MAX_KNOWN_ATTRIBUTES = 400_000
 MAX_SERIAL = (1 << 21) - 1
 _MAX_RULE_ID = (1 << 20) - 1
 
@@ -42,8 +43,27 @@ class Policy:
         return bytes((self.direction,)) + self.selector + self.mark
 
     def __str__(self) -> str:
-        selector = structs.unpack_selector(self.selector)
-        return f"{self.direction.name.lower()} {selector.source} to {selector.destination} protocol {selector.protocol}"
+        return describe_key(self.key)
+
+
+class PolicyEntry:
+    """What a policy does; its key says to which packets. There are very many, so it is a plain object."""
+
+    __slots__ = ("action", "index", "priority", "template")
+
+    def __init__(self, index: int, priority: int, action: int, template: bytes) -> None:
+        self.index = index
+        """0 before the kernel has it."""
+        self.priority = priority
+        self.action = action
+        self.template = template
+
+    def does_as(self, other: "PolicyEntry") -> bool:
+        """Whether both do the same."""
+        return self.priority == other.priority and self.action == other.action and self.template == other.template
+
+    def __repr__(self) -> str:
+        return f"PolicyEntry({self.index:#x}, {self.priority}, {self.action}, {self.template.hex()})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,27 +133,73 @@ def icmp_masks(masked: MaskedPort) -> tuple[MaskedPort, MaskedPort]:
 
 def new_policy(policy: Policy, index: int) -> bytes:
     """Body of NEWPOLICY and UPDPOLICY."""
+    return pack_policy(policy.key, PolicyEntry(index, policy.priority, policy.action, policy.template), index)
+
+
+def pack_policy(key: bytes, entry: PolicyEntry, index: int) -> bytes:
+    """Body of NEWPOLICY and UPDPOLICY, from a key."""
     info = structs.pack_policy_info(
-        policy.selector,
-        priority=policy.priority,
-        index=index,
-        direction=policy.direction,
-        action=policy.action,
+        key[1:57], priority=entry.priority, index=index, direction=key[0], action=entry.action
     )
-    if policy.template:
-        info += pack_attribute(XfrmAttribute.TMPL, policy.template)
-    if policy.mark != structs.NO_MARK:
-        info += pack_attribute(XfrmAttribute.MARK, policy.mark)
+    if entry.template:
+        info += pack_attribute(XfrmAttribute.TMPL, entry.template)
+    mark = key[57:]
+    if mark != structs.NO_MARK:
+        info += pack_attribute(XfrmAttribute.MARK, mark)
     return info
 
 
-def delete_policy(installed: InstalledPolicy) -> bytes:
+def delete_policy(key: bytes, index: int) -> bytes:
     """Body of DELPOLICY: by index, so that it can only be ours."""
-    policy = installed.policy
-    body = structs.pack_policy_id(policy.selector, installed.index, policy.direction)
-    if policy.mark != structs.NO_MARK:
-        body += pack_attribute(XfrmAttribute.MARK, policy.mark)
+    body = structs.pack_policy_id(key[1:57], index, key[0])
+    mark = key[57:]
+    if mark != structs.NO_MARK:
+        body += pack_attribute(XfrmAttribute.MARK, mark)
     return body
+
+
+def describe_key(key: bytes) -> str:
+    """For people: direction and selector."""
+    selector = structs.unpack_selector(key[1:57])
+    direction = Direction(key[0]).name.lower()
+    return f"{direction} {selector.source} to {selector.destination} protocol {selector.protocol}"
+
+
+def packed_family(version: int) -> bytes:
+    """The address family as it stands in a selector."""
+    return int(socket.AF_INET if version == 4 else socket.AF_INET6).to_bytes(2, sys.byteorder)
+
+
+class PolicyReader:
+    """Reads bodies of NEWPOLICY, quickly where it has seen their attributes before."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[bytes, bytes]] = {}
+        """Template and mark by the attributes in which they stand."""
+
+    def read(self, body: bytes) -> tuple[bytes, PolicyEntry]:
+        """The key of the policy, and what it does, ours or not; Malformed."""
+        if len(body) < structs.POLICY_INFO_BYTES:
+            raise structs.Malformed(f"policy: {len(body)} bytes, not {structs.POLICY_INFO_BYTES}")
+        priority, index, direction, action = structs.unpack_policy_end(body)
+        attributes = body[structs.POLICY_INFO_BYTES :]
+        known = self._known.get(attributes)
+        if known is None:
+            if len(self._known) >= MAX_KNOWN_ATTRIBUTES:
+                self._known.clear()
+            known = self._known[attributes] = _template_and_mark(attributes)
+        template, mark = known
+        return bytes((direction,)) + body[:56] + mark, PolicyEntry(index, priority, action, template)
+
+
+def _template_and_mark(attributes: bytes) -> tuple[bytes, bytes]:
+    template, mark = b"", structs.NO_MARK
+    for attribute in structs.unpack_attributes(attributes):
+        if attribute.kind == XfrmAttribute.TMPL:
+            template = attribute.value
+        elif attribute.kind == XfrmAttribute.MARK:
+            mark = attribute.value
+    return template, mark
 
 
 def tagged_policy(body: bytes) -> InstalledPolicy | None:
@@ -141,12 +207,7 @@ def tagged_policy(body: bytes) -> InstalledPolicy | None:
     info = structs.unpack_policy_info(body)
     if not is_tagged(info.index):
         return None
-    template, mark = b"", structs.NO_MARK
-    for attribute in structs.unpack_attributes(body, structs.POLICY_INFO_BYTES):
-        if attribute.kind == XfrmAttribute.TMPL:
-            template = attribute.value
-        elif attribute.kind == XfrmAttribute.MARK:
-            mark = attribute.value
+    template, mark = _template_and_mark(body[structs.POLICY_INFO_BYTES :])
     try:
         direction, action = Direction(info.direction), PolicyAction(info.action)
     except ValueError as error:

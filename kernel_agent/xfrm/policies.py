@@ -1,30 +1,43 @@
 """Rules of the SPD as XFRM policies, for both data paths. Pure.
 
-Rule order becomes priority: each position has PRIORITIES_PER_RULE numbers, the lower ones win.
+Rule order becomes priority, and the lower number wins: a rule has the PRIORITIES_PER_RULE numbers from its rank on
+(`kernel_agent.ranks`). Which of them a policy has says what it is for; here `Policy.priority` is that number alone.
 """
 
 import ipaddress
-import itertools
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ipc.messages import KernelRule
-from ipc.ownership import INNER_MARK
+from ipc.ownership import INNER_MARK, INTERFACE_MARK_MASK
 from ipc.types import ANY_PORT, Action, Direction, IpAddress, Mode, PortRange, Prefix
 from kernel_agent.xfrm import structs
 from kernel_agent.xfrm.constants import PolicyAction
 from kernel_agent.xfrm.messages import ICMP_PROTOCOLS, Policy, icmp_masks, port_masks, reqid_of
-from kernel_agent.xfrm.structs import MaskedPort, Selector
+from kernel_agent.xfrm.structs import MaskedPort
 
 PRIORITIES_PER_RULE = 16
-_ALLOW, _BLOCK = 4, 8
+CARRIES, BLOCKS, PLAIN = 4, 8, 12
+"""What a policy of a rule is for: protected traffic; what of it is in clear; all that is bypassed or discarded."""
 _EXEMPT_PRIORITY = 1
 _NEIGHBOUR_DISCOVERY_TYPES = PortRange(first=133 << 8, last=137 << 8 | 255)
 """ICMPv6 types 133 to 137 (RFC 4861 section 4), any code."""
 _ANY_IPV6 = Prefix(address=ipaddress.IPv6Address(0), length=0)
 _IPV6_LOOPBACK = Prefix(address=ipaddress.IPv6Address(1), length=128)
+_NO_INTERFACES: Mapping[str, int] = MappingProxyType({})
 INNER = structs.pack_mark(INNER_MARK, INNER_MARK)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyPlan:
+    """All policies that should be there."""
+
+    exempt: tuple[Policy, ...]
+    """Before all rules; their priority is final."""
+    ruled: tuple[tuple[Policy, ...], ...]
+    """Those of each rule, in SPD order; their priority counts from the rule's rank."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +53,7 @@ class Flow:
 
 def flows_of(rule: KernelRule) -> Iterator[Flow]:
     """Every flow of a rule: prefix pairs of one family, times the pairs of (port, mask)."""
-    ports = list(_port_pairs(rule))
+    ports = _ANY_PORTS if rule.local_port == rule.remote_port == ANY_PORT else tuple(_port_pairs(rule))
     for local in rule.local:
         for remote in rule.remote:
             if local.address.version != remote.address.version:
@@ -60,46 +73,52 @@ def selector_of(flow: Flow, direction: Direction, ifindex: int = 0) -> bytes:
     outward = direction is Direction.OUT
     # ICMP type and code stand in the same places whichever way the packet goes.
     keep_ports = outward or flow.protocol in ICMP_PROTOCOLS
-    return structs.pack_selector(
-        Selector(
-            source=flow.local if outward else flow.remote,
-            destination=flow.remote if outward else flow.local,
-            protocol=flow.protocol,
-            source_port=flow.source_port if keep_ports else flow.destination_port,
-            destination_port=flow.destination_port if keep_ports else flow.source_port,
-            ifindex=ifindex,
-        )
+    return structs.pack_selector_of(
+        flow.local if outward else flow.remote,
+        flow.remote if outward else flow.local,
+        flow.protocol,
+        flow.source_port if keep_ports else flow.destination_port,
+        flow.destination_port if keep_ports else flow.source_port,
+        ifindex,
     )
 
 
-def kernel_policies(rules: Iterable[KernelRule]) -> dict[bytes, Policy]:
-    """The policies of the kernel's ESP by their keys: out, in and forward for each flow, with templates for PROTECT."""
+def kernel_policies(rules: Iterable[KernelRule], interfaces: Mapping[str, int] = _NO_INTERFACES) -> PolicyPlan:
+    """The policies of the kernel's ESP: out, in and forward for each flow, with templates for PROTECT.
+
+    `interfaces` has the index of each interface that a rule names.
+    """
     ordered = tuple(rules)
-    ruled = (policy for rule in ordered for flow in flows_of(rule) for policy in _plain(rule, flow))
-    return _by_key(itertools.chain(_exempt_from(ordered), ruled))
+    return PolicyPlan(
+        exempt=_exempt_from(ordered),
+        ruled=tuple(_plain(rule, interfaces.get(rule.interface, 0)) for rule in ordered),
+    )
 
 
-def userspace_policies(rules: Iterable[KernelRule], tun_ifindex: int) -> dict[bytes, Policy]:
+def userspace_policies(
+    rules: Iterable[KernelRule], tun_ifindex: int, interfaces: Mapping[str, int] = _NO_INTERFACES
+) -> PolicyPlan:
     """The policies around the TUN device: protected traffic passes only through it, in clear it is blocked.
 
     Bypass and discard as with the kernel's ESP.
     """
     ordered = tuple(rules)
-    ruled = (
-        policy
-        for rule in ordered
-        for flow in flows_of(rule)
-        for policy in (_around_tun(rule, flow, tun_ifindex) if rule.action is Action.PROTECT else _plain(rule, flow))
+    return PolicyPlan(
+        exempt=_exempt_from(ordered),
+        ruled=tuple(
+            _around_tun(rule, tun_ifindex, interfaces.get(rule.interface, 0))
+            if rule.action is Action.PROTECT
+            else _plain(rule, interfaces.get(rule.interface, 0))
+            for rule in ordered
+        ),
     )
-    return _by_key(itertools.chain(_exempt_from(ordered), ruled))
 
 
-def _by_key(policies: Iterable[Policy]) -> dict[bytes, Policy]:
-    """The first of each key: a later one could never match."""
-    result: dict[bytes, Policy] = {}
-    for policy in policies:
-        result.setdefault(policy.key, policy)
-    return result
+def interface_mark(ifindex: int) -> bytes:
+    """The packet mark of what came in by an interface that a rule names (`kernel_agent.netfilter`); 0 for any."""
+    if not ifindex:
+        return structs.NO_MARK
+    return structs.pack_mark(ifindex * (INTERFACE_MARK_MASK & -INTERFACE_MARK_MASK), INTERFACE_MARK_MASK)
 
 
 def exempt() -> Iterator[Policy]:
@@ -129,10 +148,9 @@ def exempt() -> Iterator[Policy]:
             )
 
 
-def _exempt_from(rules: tuple[KernelRule, ...]) -> Iterator[Policy]:
+def _exempt_from(rules: tuple[KernelRule, ...]) -> tuple[Policy, ...]:
     """Before all rules, where one is about IPv6, or its tunnel goes by IPv6."""
-    if any(_speaks_of_ipv6(rule) for rule in rules):
-        yield from exempt()
+    return tuple(exempt()) if any(_speaks_of_ipv6(rule) for rule in rules) else ()
 
 
 def _speaks_of_ipv6(rule: KernelRule) -> bool:
@@ -140,58 +158,94 @@ def _speaks_of_ipv6(rule: KernelRule) -> bool:
     return by_ipv6 or any(prefix.address.version == 6 for prefix in rule.local)
 
 
-def _priority(rule: KernelRule, offset: int) -> int:
-    return (rule.position + 1) * PRIORITIES_PER_RULE + offset
+def _plain(rule: KernelRule, ifindex: int) -> tuple[Policy, ...]:
+    """One policy for each flow and direction.
+
+    With an interface, what goes out is told by the selector, what comes in by the mark: there the kernel looks for the
+    interface on which it hands the packet on. For IPv6 that this host itself sends it does not know the interface yet:
+    rules that protect or discard take such packets on any, a bypass rule on none.
+    """
+    protects, bypasses = rule.action is Action.PROTECT, rule.action is Action.BYPASS
+    action = PolicyAction.BLOCK if rule.action is Action.DISCARD else PolicyAction.ALLOW
+    came_in = interface_mark(ifindex)
+    templates = _Templates(rule) if protects else None
+    policies = []
+    for flow in flows_of(rule):
+        by_selector = ifindex if bypasses or flow.local.address.version == 4 else 0
+        outward, inward = selector_of(flow, Direction.OUT, by_selector), selector_of(flow, Direction.IN)
+        for direction in _DIRECTIONS:
+            is_out = direction is Direction.OUT
+            policies.append(
+                Policy(
+                    direction=direction,
+                    selector=outward if is_out else inward,
+                    mark=structs.NO_MARK if is_out else came_in,
+                    priority=CARRIES if protects else PLAIN,
+                    action=action,
+                    template=templates.of(flow, is_out) if templates else b"",
+                )
+            )
+    return tuple(policies)
 
 
-def _plain(rule: KernelRule, flow: Flow) -> Iterator[Policy]:
-    for direction in (Direction.OUT, Direction.IN, Direction.FORWARD):
-        yield Policy(
-            direction=direction,
-            selector=selector_of(flow, direction),
-            mark=structs.NO_MARK,
-            priority=_priority(rule, _ALLOW),
-            action=PolicyAction.BLOCK if rule.action is Action.DISCARD else PolicyAction.ALLOW,
-            template=_template(rule, flow, direction) if rule.action is Action.PROTECT else b"",
-        )
-
-
-def _around_tun(rule: KernelRule, flow: Flow, tun_ifindex: int) -> Iterator[Policy]:
+def _around_tun(rule: KernelRule, tun_ifindex: int, ifindex: int) -> tuple[Policy, ...]:
     """Allowed through the TUN, blocked elsewhere.
 
     But for IPv6 going out: when the kernel looks for the policy of what this host itself sends, it does not know the
     interface yet (for IPv4 it does), so a policy that names one never matches. There `routes.py` alone sees to it that
     the packet finds the TUN or no way at all.
+
+    A rule's interface counts for what comes in. What goes out is led to the TUN before it could be known where else it
+    would have left, so it is protected on any.
     """
-    for direction in (Direction.OUT, Direction.IN, Direction.FORWARD):
-        outward = direction is Direction.OUT
-        by_routing = outward and flow.local.address.version == 6
-        yield Policy(
-            direction=direction,
-            selector=selector_of(flow, direction, tun_ifindex if outward and not by_routing else 0),
-            mark=structs.NO_MARK if outward else INNER,
-            priority=_priority(rule, _ALLOW),
-            action=PolicyAction.ALLOW,
-            template=b"",
-        )
-        if by_routing:
-            continue
-        yield Policy(
-            direction=direction,
-            selector=selector_of(flow, direction),
-            mark=structs.NO_MARK,
-            priority=_priority(rule, _BLOCK),
-            action=PolicyAction.BLOCK,
-            template=b"",
-        )
+    came_in = interface_mark(ifindex)
+    policies = []
+    for flow in flows_of(rule):
+        anywhere, inward = selector_of(flow, Direction.OUT), selector_of(flow, Direction.IN)
+        if flow.local.address.version == 6:
+            policies.append(_passing(Direction.OUT, anywhere, structs.NO_MARK))
+        else:
+            policies.append(_passing(Direction.OUT, selector_of(flow, Direction.OUT, tun_ifindex), structs.NO_MARK))
+            policies.append(_blocking(Direction.OUT, anywhere, structs.NO_MARK))
+        for direction in (Direction.IN, Direction.FORWARD):
+            policies.append(_passing(direction, inward, INNER))
+            policies.append(_blocking(direction, inward, came_in))
+    return tuple(policies)
 
 
-def _template(rule: KernelRule, flow: Flow, direction: Direction) -> bytes:
+def _passing(direction: Direction, selector: bytes, mark: bytes) -> Policy:
+    return Policy(
+        direction=direction, selector=selector, mark=mark, priority=CARRIES, action=PolicyAction.ALLOW, template=b""
+    )
+
+
+def _blocking(direction: Direction, selector: bytes, mark: bytes) -> Policy:
+    return Policy(
+        direction=direction, selector=selector, mark=mark, priority=BLOCKS, action=PolicyAction.BLOCK, template=b""
+    )
+
+
+class _Templates:
+    """The templates of a rule, each packed once."""
+
+    def __init__(self, rule: KernelRule) -> None:
+        self._rule = rule
+        self._packed: dict[tuple[int, bool], bytes] = {}
+
+    def of(self, flow: Flow, outward: bool) -> bytes:
+        """For one direction; the outer family is the inner one's where nothing else is said."""
+        key = (flow.remote.address.version, outward)
+        packed = self._packed.get(key)
+        if packed is None:
+            packed = self._packed[key] = _template(self._rule, flow, outward)
+        return packed
+
+
+def _template(rule: KernelRule, flow: Flow, outward: bool) -> bytes:
     ours: IpAddress | None = rule.local_address
     theirs: IpAddress | None = rule.peer_address
     if rule.mode is Mode.TRANSPORT:
         ours = theirs = None
-    outward = direction is Direction.OUT
     return structs.pack_template(
         source=ours if outward else theirs,
         destination=theirs if outward else ours,
@@ -218,3 +272,7 @@ def _port_pairs(rule: KernelRule) -> Iterator[_PortPair]:
     for source in port_masks(rule.local_port):
         for destination in port_masks(rule.remote_port):
             yield _PortPair(source=source, destination=destination)
+
+
+_ANY_PORTS = (_PortPair(source=structs.ANY_MASKED_PORT, destination=structs.ANY_MASKED_PORT),)
+_DIRECTIONS = (Direction.OUT, Direction.IN, Direction.FORWARD)

@@ -2,19 +2,33 @@
 
 import errno
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from ipc.types import Direction
+from kernel_agent import ranks
 from kernel_agent.data_path import DataPathError
 from kernel_agent.reconcile import PolicyDiff, policy_diff
 from kernel_agent.xfrm import messages
 from kernel_agent.xfrm.constants import SpdAttribute, XfrmMessage
-from kernel_agent.xfrm.messages import InstalledPolicy, Policy
+from kernel_agent.xfrm.messages import InstalledPolicy, Policy, PolicyEntry
 from kernel_agent.xfrm.netlink import NetlinkError, Request, RequestSocket
-from kernel_agent.xfrm.structs import unpack_selector
+from kernel_agent.xfrm.policies import PRIORITIES_PER_RULE, PolicyPlan
 
 THRESHOLDS_FROM_POLICIES = 1000
 """Below this many policies the kernel's own hash thresholds are good enough."""
+LONGEST_CHAIN = 256
+"""Policies under one hash; more make each insert slow."""
+_DUMP_QUESTION = bytes(64)
+_FAMILY_BYTES = {4: 4, 6: 16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tables:
+    """What the kernel has: our policies, and the keys of those that are not ours."""
+
+    ours: dict[bytes, PolicyEntry]
+    foreign: set[bytes]
 
 
 class PolicyTable:
@@ -22,81 +36,187 @@ class PolicyTable:
 
     def __init__(self, requests: RequestSocket) -> None:
         self._requests = requests
+        self._reader = messages.PolicyReader()
+        self._lengths: Counter[bytes] = Counter()
+        """Prefix lengths of the policies for which the thresholds were chosen ..."""
         self._thresholds: dict[int, tuple[int, int]] = {}
+        """... and which these are, by IP version."""
 
     def present(self) -> list[InstalledPolicy]:
         """All policies that carry our tag."""
-        found = (
-            messages.tagged_policy(answer.body) for answer in self._requests.dump(XfrmMessage.GETPOLICY, bytes(64))
-        )
-        return [installed for installed in found if installed is not None]
+        bodies = self._requests.dump_bodies(XfrmMessage.GETPOLICY, _DUMP_QUESTION)
+        return [one for one in map(messages.tagged_policy, bodies) if one is not None]
 
-    def install(self, wanted: Mapping[bytes, Policy]) -> None:
-        """Makes `wanted` (by key) our policies, touching only what differs. DataPathError, and nothing has changed."""
-        before = self.present()
+    def install(self, plan: PolicyPlan) -> Mapping[bytes, PolicyEntry]:
+        """Makes the plan our policies, touching only what differs; returns what there was, for `restore`.
+
+        DataPathError, and nothing has changed.
+        """
+        before = self._read().ours
+        wanted = _ranked(plan, before)
+        self._lead_to(wanted, before)
+        return before
+
+    def restore(self, before: Mapping[bytes, PolicyEntry]) -> None:
+        """Back to what `install` returned; DataPathError where the kernel does not let us."""
+        self._apply(before, self._read().ours)
+
+    def check(self, plan: PolicyPlan, scratch: "PolicyTable") -> int:
+        """Has the kernel of `scratch`, where nothing else is, say whether it would take what is new; how much that is.
+
+        DataPathError if it would not. `scratch` is empty afterwards.
+        """
+        tables = self._read()
+        wanted = _ranked(plan, tables.ours)
+        diff = policy_diff(wanted, tables.ours)
+        fresh = (*diff.first, *diff.then, *diff.last)
+        for key in fresh:
+            if key in tables.foreign and key not in tables.ours:
+                raise DataPathError(_in_the_way(key))
+        try:
+            scratch._apply({key: wanted[key] for key in fresh}, {})
+        finally:
+            scratch.remove_all()
+        return len(fresh)
+
+    def remove_all(self) -> int:
+        """Removes every policy of ours; returns how many there were."""
+        present = self._read().ours
+        self._apply({}, present)
+        if len(present) >= THRESHOLDS_FROM_POLICIES:
+            for attribute, bits in ((SpdAttribute.IPV4_HTHRESH, 32), (SpdAttribute.IPV6_HTHRESH, 128)):
+                body = messages.hash_thresholds(attribute, bits, bits)
+                self._requests.execute([Request(XfrmMessage.NEWSPDINFO, body)])
+        return len(present)
+
+    def _read(self) -> _Tables:
+        ours: dict[bytes, PolicyEntry] = {}
+        foreign: set[bytes] = set()
+        read = self._reader.read
+        for body in self._requests.dump_bodies(XfrmMessage.GETPOLICY, _DUMP_QUESTION):
+            key, entry = read(body)
+            if messages.is_tagged(entry.index):
+                ours[key] = entry
+            else:
+                foreign.add(key)
+        return _Tables(ours=ours, foreign=foreign)
+
+    def _lead_to(self, wanted: Mapping[bytes, PolicyEntry], before: Mapping[bytes, PolicyEntry]) -> None:
         diff = policy_diff(wanted, before)
         if not diff:
             return
         self._set_thresholds(wanted)
         try:
-            self._apply(diff, before)
+            self._carry_out(diff, wanted, before)
         except DataPathError:
-            self._undo(before)
+            self.restore(before)
             raise
 
-    def remove_all(self) -> int:
-        """Removes every policy of ours; returns how many there were."""
-        present = self.present()
-        self._apply(PolicyDiff(add=(), change=(), remove=tuple(present)), present)
-        return len(present)
+    def _apply(self, wanted: Mapping[bytes, PolicyEntry], present: Mapping[bytes, PolicyEntry]) -> None:
+        self._carry_out(policy_diff(wanted, present), wanted, present)
 
-    def _apply(self, diff: PolicyDiff, present: list[InstalledPolicy]) -> None:
-        taken = {messages.serial_of(installed.index) for installed in present}
-        indexes = {installed.policy.key: installed.index for installed in present}
-        serials = (serial for serial in range(1, messages.MAX_SERIAL + 1) if serial not in taken)
+    def _carry_out(
+        self, diff: PolicyDiff, wanted: Mapping[bytes, PolicyEntry], present: Mapping[bytes, PolicyEntry]
+    ) -> None:
+        keys = [*diff.first, *diff.then, *diff.last]
         requests: list[Request] = []
-        try:
-            for policy in diff.add:
-                index = messages.policy_index(next(serials), policy.direction)
-                requests.append(Request(XfrmMessage.NEWPOLICY, messages.new_policy(policy, index)))
-        except StopIteration:
-            raise DataPathError(f"more than {messages.MAX_SERIAL} XFRM policies are needed") from None
-        for policy in diff.change:
-            body = messages.new_policy(policy, indexes[policy.key])
-            requests.append(Request(XfrmMessage.UPDPOLICY, body))
-        requests += [Request(XfrmMessage.DELPOLICY, messages.delete_policy(installed)) for installed in diff.remove]
-        subjects = [*diff.add, *diff.change, *(installed.policy for installed in diff.remove)]
-        for request, policy, error in zip(requests, subjects, self._requests.transact(requests), strict=True):
-            if error is None or (request.kind == XfrmMessage.DELPOLICY and error.errno == errno.ENOENT):
+        serials = _free_serials(present.values())
+        for key in keys:
+            entry, old = wanted[key], present.get(key)
+            kind = XfrmMessage.NEWPOLICY if old is None else XfrmMessage.UPDPOLICY
+            index = messages.policy_index(next(serials), key[0]) if old is None else old.index
+            requests.append(Request(kind, messages.pack_policy(key, entry, index)))
+        for key in diff.remove:
+            requests.append(Request(XfrmMessage.DELPOLICY, messages.delete_policy(key, present[key].index)))
+        subjects = [*keys, *diff.remove]
+        for number, error in enumerate(self._requests.transact(requests)):
+            if error is None or (requests[number].kind == XfrmMessage.DELPOLICY and error.errno == errno.ENOENT):
                 continue
-            raise DataPathError(_why(policy, error)) from error
+            raise DataPathError(_why(subjects[number], error)) from error
 
-    def _undo(self, before: list[InstalledPolicy]) -> None:
-        """Back to `before`, as far as the kernel lets us."""
-        now = self.present()
-        self._apply(policy_diff({installed.policy.key: installed.policy for installed in before}, now), now)
-
-    def _set_thresholds(self, wanted: Mapping[bytes, Policy]) -> None:
+    def _set_thresholds(self, wanted: Mapping[bytes, PolicyEntry]) -> None:
         """Has the kernel hash by the prefix lengths that most policies have: else it searches a list of them all."""
-        families: dict[int, Counter[tuple[int, int]]] = {}
-        for policy in wanted.values():
-            selector = unpack_selector(policy.selector)
-            family = selector.source.address.version
-            ends = (selector.source.length, selector.destination.length)
-            if policy.direction != Direction.OUT:
-                ends = (ends[1], ends[0])
-            families.setdefault(family, Counter())[ends] += 1
-        for version, lengths in families.items():
-            common = lengths.most_common(1)[0][0]
-            if lengths.total() < THRESHOLDS_FROM_POLICIES or self._thresholds.get(version) == common:
-                continue
-            attribute = SpdAttribute.IPV4_HTHRESH if version == 4 else SpdAttribute.IPV6_HTHRESH
-            body = messages.hash_thresholds(attribute, *common)
-            self._requests.execute([Request(XfrmMessage.NEWSPDINFO, body)])
-            self._thresholds[version] = common
+        if len(wanted) < THRESHOLDS_FROM_POLICIES:
+            return
+        lengths = Counter(key[:1] + key[41:45] for key in wanted)
+        if lengths == self._lengths:
+            return
+        self._lengths = lengths
+        for version, attribute in ((4, SpdAttribute.IPV4_HTHRESH), (6, SpdAttribute.IPV6_HTHRESH)):
+            best = _best_thresholds(wanted, version)
+            if best is not None and self._thresholds.get(version) != best:
+                self._thresholds[version] = best
+                self._requests.execute([Request(XfrmMessage.NEWSPDINFO, messages.hash_thresholds(attribute, *best))])
 
 
-def _why(policy: Policy, error: NetlinkError) -> str:
+def _ranked(plan: PolicyPlan, present: Mapping[bytes, PolicyEntry]) -> dict[bytes, PolicyEntry]:
+    """The plan's policies by key, under priorities that stay as they are where they can. The first of a key counts."""
+    wanted: dict[bytes, PolicyEntry] = {}
+    for policy in plan.exempt:
+        wanted.setdefault(policy.key, _entry(policy, 0))
+    had = [_present_rank(policies, present) for policies in plan.ruled]
+    try:
+        numbers = ranks.assign(had)
+    except ValueError as error:
+        raise DataPathError(str(error)) from None
+    for rank, policies in zip(numbers, plan.ruled, strict=True):
+        for policy in policies:
+            key = policy.key
+            if key not in wanted:
+                wanted[key] = _entry(policy, rank * PRIORITIES_PER_RULE)
+    return wanted
+
+
+def _present_rank(policies: Iterable[Policy], present: Mapping[bytes, PolicyEntry]) -> int:
+    for policy in policies:
+        entry = present.get(policy.key)
+        return entry.priority // PRIORITIES_PER_RULE if entry is not None else 0
+    return 0
+
+
+def _entry(policy: Policy, priority: int) -> PolicyEntry:
+    return PolicyEntry(0, priority + policy.priority, policy.action, policy.template)
+
+
+def _free_serials(present: Iterable[PolicyEntry]) -> Iterator[int]:
+    taken: set[int] = set()
+    for serial in range(1, messages.MAX_SERIAL + 1):
+        if serial == 1:
+            taken = {messages.serial_of(entry.index) for entry in present}
+        if serial not in taken:
+            yield serial
+    raise DataPathError(f"more than {messages.MAX_SERIAL} XFRM policies are needed")
+
+
+def _best_thresholds(keys: Iterable[bytes], version: int) -> tuple[int, int] | None:
+    """Bits of the local and of the remote prefix under which most outbound policies are hashed, in short chains."""
+    size = _FAMILY_BYTES[version]
+    family = messages.packed_family(version)
+    ends: list[tuple[int, int, int, int]] = []
+    for key in keys:
+        if key[0] == Direction.OUT and key[41:43] == family:
+            remote, local = key[1 : 1 + size], key[17 : 17 + size]
+            ends.append((key[44], key[43], int.from_bytes(local, "big"), int.from_bytes(remote, "big")))
+    if len(ends) * 3 < THRESHOLDS_FROM_POLICIES:
+        return None
+    best, most = None, 0
+    for (local_bits, remote_bits), _ in Counter(end[:2] for end in ends).most_common(4):
+        drop_local, drop_remote = size * 8 - local_bits, size * 8 - remote_bits
+        chains = Counter(
+            (local >> drop_local, remote >> drop_remote)
+            for one, other, local, remote in ends
+            if one >= local_bits and other >= remote_bits
+        )
+        if chains.total() > most and max(chains.values()) <= LONGEST_CHAIN:
+            best, most = (local_bits, remote_bits), chains.total()
+    return best
+
+
+def _why(key: bytes, error: NetlinkError) -> str:
     if error.errno == errno.EEXIST:
-        return f"a policy that is not ours is in the way: {policy}"
-    return f"the kernel refused the policy {policy}: {error.strerror}"
+        return _in_the_way(key)
+    return f"the kernel refused the policy {messages.describe_key(key)}: {error.strerror}"
+
+
+def _in_the_way(key: bytes) -> str:
+    return f"a policy that is not ours is in the way: {messages.describe_key(key)}"

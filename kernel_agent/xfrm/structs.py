@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from ipc.types import IpAddress, Prefix
 from kernel_agent.xfrm import constants as c
 
+_htons = socket.htons
+
 NLMSG_HEADER = struct.Struct("=IHHII")
 ATTRIBUTE_HEADER = struct.Struct("=HH")
 ZERO_ADDRESS = bytes(16)
 
 _SELECTOR = struct.Struct("=16s16sHHHHHBBB3xiI")
 _POLICY_INFO = struct.Struct("=56s8Q32xIIBBBB4x")
+_POLICY_END, _POLICY_END_OFFSET = struct.Struct("=IIBB"), 152
 _TEMPLATE = struct.Struct("=16s4sB3xH2x16sIBBBxIII")
 _POLICY_ID = struct.Struct("=56sIB3x")
 _SA_INFO = struct.Struct("=56s16s4sB3x16s8Q4Q12xIIHBBB7x")
@@ -79,18 +82,39 @@ def pack_selector(selector: Selector) -> bytes:
     xfrm_address_t daddr, saddr; __be16 dport, dport_mask, sport, sport_mask;
     __u16 family; __u8 prefixlen_d, prefixlen_s, proto; int ifindex; __kernel_uid32_t user; };
     """
-    return _SELECTOR.pack(
-        pack_address(selector.destination.address),
-        pack_address(selector.source.address),
-        socket.htons(selector.destination_port.port),
-        socket.htons(selector.destination_port.mask),
-        socket.htons(selector.source_port.port),
-        socket.htons(selector.source_port.mask),
-        family_of(selector.source.address),
-        selector.destination.length,
-        selector.source.length,
+    return pack_selector_of(
+        selector.source,
+        selector.destination,
         selector.protocol,
+        selector.source_port,
+        selector.destination_port,
         selector.ifindex,
+    )
+
+
+def pack_selector_of(
+    source: Prefix,
+    destination: Prefix,
+    protocol: int,
+    source_port: MaskedPort,
+    destination_port: MaskedPort,
+    ifindex: int,
+) -> bytes:
+    """As `pack_selector`, for many: the fields alone."""
+    address = source.address
+    # The packer fills short addresses up with zero bytes.
+    return _SELECTOR.pack(
+        destination.address.packed,
+        address.packed,
+        _htons(destination_port.port),
+        _htons(destination_port.mask),
+        _htons(source_port.port),
+        _htons(source_port.mask),
+        socket.AF_INET if address.version == 4 else socket.AF_INET6,
+        destination.length,
+        source.length,
+        protocol,
+        ifindex,
         0,
     )
 
@@ -155,6 +179,11 @@ def unpack_policy_info(data: bytes) -> PolicyInfo:
         raise Malformed(f"policy: {len(data)} bytes, not {POLICY_INFO_BYTES}")
     fields = _POLICY_INFO.unpack_from(data)
     return PolicyInfo(selector=fields[0], priority=fields[9], index=fields[10], direction=fields[11], action=fields[12])
+
+
+def unpack_policy_end(data: bytes) -> tuple[int, int, int, int]:
+    """Priority, index, direction and action of the struct xfrm_userpolicy_info at the start of `data`."""
+    return _POLICY_END.unpack_from(data, _POLICY_END_OFFSET)
 
 
 def pack_policy_id(selector: bytes, index: int, direction: int) -> bytes:

@@ -1,51 +1,72 @@
 """Applying a difference to what is present gives what was wanted, and touches nothing that is right already."""
 
+from collections.abc import Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipc.types import Direction
 from kernel_agent.reconcile import policy_diff, set_diff, unnamed_sas
-from kernel_agent.xfrm.constants import PolicyAction
-from kernel_agent.xfrm.messages import InstalledPolicy, InstalledSa, Policy
+from kernel_agent.xfrm.messages import InstalledSa, PolicyEntry
+from kernel_agent.xfrm.policies import BLOCKS, CARRIES, PLAIN, PRIORITIES_PER_RULE
 from tests.kernel_agent.values import name_of, sa
 
 
-def a_policy(key: int, priority: int) -> Policy:
-    return Policy(
-        direction=Direction(key % 3),
-        selector=key.to_bytes(56, "big"),
-        mark=bytes(8),
-        priority=priority,
-        action=PolicyAction.ALLOW,
-        template=b"",
-    )
+def entries(policies: dict[int, int]) -> dict[bytes, PolicyEntry]:
+    """Policies by key; the number says rank and kind."""
+    return {
+        bytes([key]): PolicyEntry(key, (number // 3 + 1) * PRIORITIES_PER_RULE + KINDS[number % 3], 0, b"")
+        for key, number in policies.items()
+    }
 
 
-tables = st.dictionaries(st.integers(0, 30), st.integers(0, 3)).map(
-    lambda table: {one.key: one for one in (a_policy(key, priority) for key, priority in table.items())}
-)
+KINDS = (CARRIES, BLOCKS, PLAIN)
+tables = st.dictionaries(st.integers(0, 30), st.integers(0, 30)).map(entries)
+
+
+def steps(wanted: dict[bytes, PolicyEntry], present: dict[bytes, PolicyEntry]) -> Iterator[dict[bytes, PolicyEntry]]:
+    """The table after each step of the way."""
+    diff = policy_diff(wanted, present)
+    now = dict(present)
+    for key in (*diff.first, *diff.then, *diff.last):
+        assert key not in now or not now[key].does_as(wanted[key])
+        now[key] = wanted[key]
+        yield dict(now)
+    for key in diff.remove:
+        del now[key]
+        yield dict(now)
 
 
 @given(tables, tables)
-def test_applied_to_the_present_it_gives_the_wanted(wanted: dict[bytes, Policy], present: dict[bytes, Policy]) -> None:
-    installed = [InstalledPolicy(index=number, policy=one) for number, one in enumerate(present.values())]
-    diff = policy_diff(wanted, installed)
-    result = dict(present)
-    for gone in diff.remove:
-        del result[gone.policy.key]
-    for policy in diff.change:
-        assert result[policy.key] != policy
-        result[policy.key] = policy
-    for policy in diff.add:
-        assert policy.key not in result
-        result[policy.key] = policy
-    assert result == wanted
+def test_applied_to_the_present_it_gives_the_wanted(
+    wanted: dict[bytes, PolicyEntry], present: dict[bytes, PolicyEntry]
+) -> None:
+    result = [present, *steps(wanted, present)][-1]
+    assert result.keys() == wanted.keys()
+    assert all(result[key].does_as(entry) for key, entry in wanted.items())
 
 
 @given(tables)
-def test_nothing_is_done_where_all_is_right(wanted: dict[bytes, Policy]) -> None:
-    installed = [InstalledPolicy(index=number, policy=one) for number, one in enumerate(wanted.values())]
-    assert not policy_diff(wanted, installed)
+def test_nothing_is_done_where_all_is_right(wanted: dict[bytes, PolicyEntry]) -> None:
+    assert not policy_diff(wanted, dict(wanted))
+
+
+def carried(table: dict[bytes, PolicyEntry], matching: set[bytes]) -> bool | None:
+    """Whether the first policy that matches a packet carries it as protected; None where two are equally first."""
+    found = sorted(entry.priority for key, entry in table.items() if key in matching)
+    if not found:
+        return False
+    if found[1:2] == found[:1]:
+        return None
+    return found[0] % PRIORITIES_PER_RULE == CARRIES
+
+
+@given(tables, tables, st.sets(st.integers(0, 30)).map(lambda keys: {bytes([key]) for key in keys}))
+def test_a_packet_that_is_protected_before_and_after_is_so_at_every_step(
+    wanted: dict[bytes, PolicyEntry], present: dict[bytes, PolicyEntry], matching: set[bytes]
+) -> None:
+    """The packet is one that the policies of `matching` match."""
+    if carried(present, matching) and carried(wanted, matching):
+        assert all(carried(table, matching) is not False for table in steps(wanted, present))
 
 
 @given(st.lists(st.integers(0, 20)), st.lists(st.integers(0, 20), unique=True))

@@ -8,7 +8,7 @@ import pytest
 from kernel_agent import secure
 from kernel_agent.xfrm.constants import NETLINK_XFRM
 from kernel_agent.xfrm.netlink import RequestSocket
-from kernel_agent.xfrm.policies import exempt
+from kernel_agent.xfrm.policies import PolicyPlan, exempt
 from kernel_agent.xfrm.policy_table import PolicyTable
 from tests.kernel_agent.namespace import clear_packet_arrives, enter_clear_packet, host_and_peer
 from tests.lab.namespaces import Namespace
@@ -61,7 +61,7 @@ def test_secure_mode_spares_loopback_and_neighbour_discovery_beside_policies_of_
             requests = RequestSocket(NETLINK_XFRM)
             try:
                 table = PolicyTable(requests)
-                table.install({policy.key: policy for policy in exempt()})
+                table.install(PolicyPlan(exempt=tuple(exempt()), ruled=()))
                 installed.append(len(table.present()))
                 table.remove_all()
             finally:

@@ -2,19 +2,19 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from ipc.loop import Loop
-from ipc.messages import Acquire
-from ipc.types import Action, PortRange
+from ipc.messages import Acquire, KernelRule
+from ipc.types import Action, Direction, PortRange
 from kernel_agent import clean
 from kernel_agent.data_path import DataPathError, Listener
 from kernel_agent.xfrm.constants import NETLINK_XFRM
 from kernel_agent.xfrm.messages import InstalledPolicy
 from kernel_agent.xfrm.netlink import RequestSocket
-from kernel_agent.xfrm.policies import kernel_policies
+from kernel_agent.xfrm.policies import PRIORITIES_PER_RULE, flows_of, kernel_policies, selector_of
 from kernel_agent.xfrm.policy_table import PolicyTable
 from kernel_agent.xfrm.xfrm_path import XfrmPath
 from tests.kernel_agent.namespace import CLEAR_PORT, clear_packet_arrives, host_and_peer
@@ -69,7 +69,14 @@ def test_what_is_installed_reads_back_equal(host: Host) -> None:
         rule(4, local=("10.1.0.0/24", "fd01::/64"), remote=("10.2.0.0/24", "10.3.0.0/16", "fd02::/64")),
     )
     host.path.install_policy(policy(*rules))
-    assert {one.policy.key: one.policy for one in present(host)} == kernel_policies(rules)
+    wanted = kernel_policies(rules)
+    found = sorted(present(host), key=lambda one: one.policy.priority)
+    ranks = [one.policy.priority // PRIORITIES_PER_RULE for one in found]
+    assert ranks == sorted(ranks)
+    assert {replace(one.policy, priority=one.policy.priority % PRIORITIES_PER_RULE) for one in found} == {
+        *wanted.exempt,
+        *(policy for policies in wanted.ruled for policy in policies),
+    }
 
 
 def test_a_second_commit_of_the_same_policy_writes_nothing(host: Host) -> None:
@@ -91,6 +98,32 @@ def test_a_reload_touches_only_what_differs_and_keeps_indexes(host: Host) -> Non
     after = {one.policy.key: one.index for one in present(host)}
     assert len(after) == len(before) - 3
     assert after.items() <= before.items()
+
+
+def test_a_change_among_a_thousand_rules_sends_messages_for_that_rule_only(host: Host) -> None:
+    rules = [rule(n + 1, remote=(f"10.{n >> 8}.{n & 255}.0/24",)) for n in range(1000)]
+    written: list[int] = []
+
+    def enforce(changed: list[KernelRule]) -> int:
+        """How many messages it takes that change something. Positions follow from the order."""
+        placed = [replace(one, position=place) for place, one in enumerate(changed)]
+        written.append(host.path.requests.writes)
+        host.path.install_policy(policy(*placed))
+        return host.path.requests.writes - written[-1]
+
+    enforce(rules)
+    assert enforce(rules) == 0
+    middle = [*rules[:500], rule(2000, Action.DISCARD, protocol=17), *rules[500:]]
+    assert enforce(middle) == 3  # out, in, forward: not the five hundred behind it
+    changed = [*middle[:300], replace(middle[300], peer_address=middle[300].local_address), *middle[301:]]
+    assert enforce(changed) == 3
+    moved = [*changed[1:700], changed[0], *changed[700:]]
+    assert enforce(moved) == 3
+    assert enforce([*moved[:10], *moved[11:]]) == 3
+    priorities = {one.policy.selector: one.policy.priority for one in present(host) if one.policy.direction == 1}
+    order = [rule(1, remote=("10.0.0.0/24",)), rule(2000, protocol=17)]
+    first, second = (priorities[selector_of(next(flows_of(one)), Direction.OUT)] for one in order)
+    assert second < first  # the first rule was moved behind the new one
 
 
 def test_foreign_policies_and_states_stay(host: Host) -> None:
