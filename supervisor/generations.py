@@ -107,7 +107,7 @@ class Generations:
         return tuple(replacements)
 
     def rescue_edited(self, in_force: FileContent) -> str:
-        """Keeps a policy file that is about to be replaced, if nothing else has its content; where, or empty."""
+        """Keeps a policy file that is about to be replaced, if it is not what ran; says where, or nothing."""
         try:
             present = read_policy(self.spd_path)
         except FileRefused:
@@ -116,7 +116,15 @@ class Generations:
             return ""
         path = f"{self.spd_path}.replaced"
         replace_file(path, present.content)
-        return path
+        return f"{self.spd_path} was not what ran: it is kept as {path}"
+
+    def put_templates_away(self, file: FileContent) -> str:
+        """Where templates are kept that `file`, which was put back, did not have; empty if there are none."""
+        path = templates_beside(self.spd_path)
+        if file.templates is not None or not os.path.lexists(path):
+            return ""
+        os.replace(path, f"{path}.replaced")
+        return f"{path} did not exist then: it is kept as {path}.replaced"
 
     # ------------------------------------------------------------- confirmation
 
@@ -147,7 +155,7 @@ class Generations:
         facts = os.lstat(self._directory)
         if not stat.S_ISDIR(facts.st_mode):
             raise FileRefused(f"{self._directory}: not a directory")
-        if facts.st_uid != 0 or stat.S_IMODE(facts.st_mode) & 0o077:
+        if facts.st_uid != os.geteuid() or stat.S_IMODE(facts.st_mode) & 0o077:
             raise FileRefused(
                 f"{self._directory}: must be root's alone (mode {stat.S_IMODE(facts.st_mode):04o}, uid {facts.st_uid})"
             )

@@ -204,16 +204,18 @@ class Reloads:
         lines: tuple[str, ...] = ()
         try:
             if replacements and before is not None:
-                rescued = self.generations.rescue_edited(before)
-                lines += (f"{self.generations.spd_path} was not what ran: it is kept as {rescued}",) if rescued else ()
+                lines += (self.generations.rescue_edited(before),)
             for replacement in replacements:
                 replacement.commit()
+            if replacements:
+                lines += (self.generations.put_templates_away(policy.file),)
         except OSError as error:
             _discard(replacements)
             lines += (f"warning: {self.generations.spd_path} can't be replaced: {error}",)
         self.generations.came_into_force(policy.file, before)
         lines += self._clear_mark()
-        return (*lines, f"warning: {self.generations.problem}") if self.generations.problem else lines
+        lines += (f"warning: {self.generations.problem}",) if self.generations.problem else ()
+        return tuple(line for line in lines if line)
 
     def _clear_mark(self) -> tuple[str, ...]:
         try:
