@@ -1,8 +1,9 @@
 """Links in use: ZeroMQ sockets that carry typed messages between processes whose uid the kernel vouches for.
 
 The binder of a link is a ROUTER on a listener that the supervisor made, the connector a DEALER that reconnects by
-itself. At each new connection the connector's probe (an empty frame) reaches the binder first, which calls
-`on_connected`: the place to send or to ask for what a fresh peer lacks. Every socket has a ZAP domain, the link's
+itself. At each new connection, those to a binder that was started again included, the connector sends a probe (an empty
+frame), and the binder calls `on_connected`: the place to send or to ask for what a fresh peer lacks. (ZeroMQ's own
+ZMQ_PROBE_ROUTER speaks at the first connection only.) Every socket has a ZAP domain, the link's
 name; `Gatekeeper` answers for it, and lets in only the uid that the link expects.
 """
 
@@ -26,6 +27,7 @@ HIGH_WATER_MESSAGES = 20_000
 MAX_FRAME_BYTES = 24 * 1024 * 1024
 RECONNECT_MS = 10
 RECONNECT_MAX_MS = 250
+PROBE_AGAIN_S = 0.1
 
 Handler = Callable[[Any, bytes], None]
 """Called with the message and the routing id of its sender."""
@@ -134,6 +136,8 @@ class Channel:
             self._socket.bind(endpoint)
         else:
             gatekeeper.expect(link, frozenset({0}))
+            self._connections = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+            loop.add_reader(self._connections, self._on_connection)
             self._socket.connect(endpoint)
         loop.add_reader(self._socket, self._on_readable)
 
@@ -151,7 +155,6 @@ class Channel:
             return
         socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
-        socket.setsockopt(zmq.PROBE_ROUTER, 1)
         if self._role is not Role.IPSECCTL:
             socket.setsockopt(zmq.ROUTING_ID, self._default_peer)
 
@@ -186,7 +189,26 @@ class Channel:
     def close(self) -> None:
         """Sends what is queued (at most half a second) and speaks no more."""
         self._loop.remove_reader(self._socket)
+        if not self._binds:
+            self._loop.remove_reader(self._connections)
+            self._socket.disable_monitor()
+            self._connections.close(0)
         self._socket.close()
+
+    def _on_connection(self) -> None:
+        """The binder is there, or there again."""
+        while self._connections.poll(0):
+            self._connections.recv_multipart()
+        self._probe()
+
+    def _probe(self) -> None:
+        if self._socket.closed:
+            return
+        try:
+            self._socket.send(b"", zmq.DONTWAIT)
+        except zmq.Again:
+            # The queue is full of messages that go first.
+            self._loop.call_later(PROBE_AGAIN_S, self._probe)
 
     def _on_readable(self) -> None:
         for _ in range(MESSAGES_PER_TURN):

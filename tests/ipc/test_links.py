@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import pytest
 import zmq
 
@@ -20,20 +19,14 @@ from ipc.channel import Channel, Gatekeeper
 from ipc.errors import PeerGone
 from ipc.links import CONTROL, LINKS, SUPERVISOR_WORKER, Link, links_of, socket_path
 from ipc.loop import Loop
-from ipc.messages import REGISTRY, VERSION, CommandDone, HealthAnswer, HealthQuestion, ReloadCommand
+from ipc.messages import REGISTRY, CommandDone, HealthAnswer, HealthQuestion, ReloadCommand
 from ipc.roles import Role, uid_of
-from tests.ipc.values import fields_of, good
+from tests.ipc.values import sample
 
 ALL_MESSAGES = frozenset(REGISTRY.values())
 NUMBERS = {cls: number for number, cls in REGISTRY.items()}
 ENDS = [pytest.param(link, role, id=f"{link.name}:{role}") for link in LINKS for role in (link.binder, link.connector)]
-WAIT_S = 5.0
-
-
-def sample(cls: type) -> object:
-    """A right message of this class."""
-    fields = [good(hint) for hint in fields_of(cls).values()]
-    return codec.decode(msgpack.packb([VERSION, NUMBERS[cls], *fields]))
+WAIT_S = 30.0
 
 
 def lawless(link: Link) -> Link:
@@ -128,6 +121,19 @@ def open_both(wire: Wire, link: Link, honest: Role) -> tuple[End, End]:
     return one, peer
 
 
+def test_a_binder_that_was_started_again_is_told_who_is_connected(wire: Wire) -> None:
+    binder, connector = open_both(wire, SUPERVISOR_WORKER, Role.SUPERVISOR)
+    for _ in range(3):
+        known = binder.connected[0]
+        binder.channel.close()
+        binder = wire.open(SUPERVISOR_WORKER, Role.SUPERVISOR)
+        assert wire.until(lambda: bool(binder.connected))  # noqa: B023 - called here only
+        assert binder.connected == [known]
+        binder.channel.send(HealthQuestion(sequence=1))
+        assert wire.until(lambda: bool(connector.received))
+        connector.received.clear()
+
+
 def routing_id(end: End) -> bytes | None:
     """Where the binder sends to: needed on the link with many connectors."""
     return end.connected[0] if end.connected else None
@@ -212,7 +218,7 @@ def test_a_message_longer_than_the_link_allows_does_not_get_through(wire: Wire) 
     socket.close()
     peer = wire.open(CONTROL, Role.IPSECCTL)
     peer.channel.send(ReloadCommand())
-    assert wire.until(lambda: bool(one.received))
+    assert wire.until(lambda: bool(one.received and one.connected))
     one.channel.send(CommandDone(exit_code=0, lines=()), one.connected[-1])
     assert wire.until(lambda: bool(peer.received))
 

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgpack
 from hypothesis import strategies as st
 
+from ipc import codec
 from ipc.codec import DEFAULT_MAX_LENGTH
+from ipc.messages import REGISTRY, VERSION
 from ipc.types import IpAddress, MaxLength, Secret
 
 _FEW = 3
@@ -175,3 +178,9 @@ def _of_other_types(right: type) -> Iterator[Wrong]:
         list: [],
     }
     yield from (Wrong(why=f"a {kind.__name__}", value=value) for kind, value in samples.items() if kind is not right)
+
+
+def sample(cls: type) -> object:
+    """A right message of this class."""
+    number = next(number for number, known in REGISTRY.items() if known is cls)
+    return codec.decode(msgpack.packb([VERSION, number, *(good(hint) for hint in fields_of(cls).values())]))
