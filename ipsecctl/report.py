@@ -24,6 +24,8 @@ def render(report: Report) -> list[str]:
     lines = [coloured("IPsec running", GREEN) if report.running else "IPsec stopped"]
     workers = [*report.roles, *report.processes]
     lines += [f"{one.role} pid {one.pid}" for one in workers if one.role == "ike_worker" and one.pid]
+    if report.policy is not None and report.policy.backup_reason:
+        lines.append(coloured(f"running on backup policy {report.policy.path}", RED))
     if report.up_s:
         lines += ["", *_instance(report), "", *_roles(report.roles), "", *_tunnels(report.tunnels)]
         lines += _down(report.down)
@@ -49,6 +51,8 @@ def _instance(report: Report) -> list[str]:
             f"policy     {policy.path}, generation {policy.generation}, {policy.rules} rules, "
             f"in force for {duration(policy.age_s)}, sha256 {policy.sha256[:16]}"
         )
+        if policy.confirm_within_s:
+            lines.append(f"           to be confirmed within {duration(policy.confirm_within_s)}: ipsecctl confirm")
         lines += [f"           warning: {warning}" for warning in policy.warnings]
     if report.data_path is not None:
         lines.append(f"data path  {report.data_path.kind} ({report.data_path.why})")

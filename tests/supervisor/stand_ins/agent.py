@@ -1,5 +1,7 @@
 """A kernel agent that touches no kernel."""
 
+import logging
+
 from stand_ins.role import handlers
 
 from ipc import messages as m
@@ -7,6 +9,7 @@ from ipc.links import AGENT_DATA_PATH, LOADER_AGENT, SUPERVISOR_AGENT, WORKER_AG
 from ipc.process import RoleProcess
 from ipc.roles import Role
 
+log = logging.getLogger(__name__)
 process = RoleProcess.start(Role.KERNEL_AGENT)
 loader = process.open_link(
     LOADER_AGENT,
@@ -37,6 +40,7 @@ supervisor = process.open_supervisor_link(
         SUPERVISOR_AGENT,
         {
             m.UseDataPath: lambda message, _peer: supervisor.try_send(m.DataPathReady(kind=message.kind)),
+            m.LogUnmatched: lambda message, _peer: log.warning("log unmatched: %s", message.on),
         },
     )
 )
