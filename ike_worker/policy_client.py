@@ -30,6 +30,7 @@ class PolicyClient:
         self._on_policy = on_policy
         self._ids = itertools.count(1)
         self._generation = 0
+        self._half_open = m.HalfOpenLimits()
         self._peers: list[m.Peer] = []
         self._rules: list[m.NegotiationRule] = []
         self._asked: dict[int, events.ComputeAuth | events.VerifyAuth] = {}
@@ -85,6 +86,7 @@ class PolicyClient:
 
     def _on_begin(self, begin: m.BeginPolicy, _peer: bytes) -> None:
         self._generation = begin.generation
+        self._half_open = begin.half_open
         self._peers.clear()
         self._rules.clear()
 
@@ -100,6 +102,7 @@ class PolicyClient:
         if commit.generation != self._generation or commit.rules != len(self._rules):
             log.warning("policy %d came in pieces that do not fit; the present one stays", commit.generation)
             return
+        self._engine.set_half_open_limits(self._half_open)
         self._on_policy(tuple(self._peers), tuple(self._rules))
         for request_id, event in self._asked.items():
             self._send(request_id, event)

@@ -27,12 +27,17 @@ DATAGRAMS_PER_TURN = 64
 """How many datagrams one socket may deliver before other work has its turn."""
 
 _IP_PKTINFO = 8
+_PKTINFO = frozenset({(socket.IPPROTO_IP, _IP_PKTINFO), (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)})
 _IN_PKTINFO = struct.Struct("=I4s4s")
 _IN6_PKTINFO = struct.Struct("=16sI")
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_IN6_PKTINFO.size) + socket.CMSG_SPACE(_IN_PKTINFO.size)
 
+Ancillary = list[tuple[int, int, bytes]]
+Source = tuple[str, int]
 Receiver = Callable[[bytes, Endpoint, Endpoint], None]
 """Called with datagram (without marker), local and remote endpoint."""
+Screen = Callable[[bytes, bytes], bytes | None]
+"""Called before that with datagram and packed source address: None to go on, else the answer, which may be empty."""
 
 
 class UdpSockets:
@@ -51,10 +56,10 @@ class UdpSockets:
         }
         self.dropped = 0
 
-    def readers(self, receiver: Receiver) -> dict[int, Callable[[], None]]:
-        """For each descriptor the callback that drains it into `receiver`."""
+    def readers(self, receiver: Receiver, screen: Screen) -> dict[int, Callable[[], None]]:
+        """For each descriptor the callback that drains it into `receiver`, as far as `screen` lets it."""
         return {
-            sock.fileno(): self._reader(sock, version, port, receiver)
+            sock.fileno(): self._reader(sock, version, port, receiver, screen)
             for (version, port), sock in self._sockets.items()
         }
 
@@ -76,29 +81,51 @@ class UdpSockets:
         for sock in self._sockets.values():
             sock.close()
 
-    def _reader(self, sock: socket.socket, version: int, port: int, receiver: Receiver) -> Callable[[], None]:
+    def _reader(
+        self, sock: socket.socket, version: int, port: int, receiver: Receiver, screen: Screen
+    ) -> Callable[[], None]:
+        family, marker = sock.family, NON_ESP_MARKER if port == PORT_NAT_TRAVERSAL else b""
+        buffer = bytearray(MAX_DATAGRAM_BYTES)
+        view, buffers = memoryview(buffer), [buffer]
+
         def drain() -> None:
             for _ in range(DATAGRAMS_PER_TURN):
                 try:
-                    data, ancillary, _flags, source = sock.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
+                    length, ancillary, _flags, source = sock.recvmsg_into(buffers, _ANCILLARY_BYTES)
                 except BlockingIOError:
                     return
                 except OSError as error:  # an ICMP error for an earlier datagram; the next read is clean
                     self._drop(f"port {port}: {error.strerror}")
                     continue
-                local_address = _destination(ancillary)
-                if local_address is None:
-                    self._drop("a datagram without its destination address")
+                if marker and buffer[:4] != marker:
+                    self.dropped += 1  # a keepalive, or ESP that nobody else takes
                     continue
-                if port == PORT_NAT_TRAVERSAL:
-                    if data[:4] != NON_ESP_MARKER:
-                        self.dropped += 1  # a keepalive, or ESP that nobody else takes
-                        continue
-                    data = data[4:]
-                remote = Endpoint(address=_address(version, source[0]), port=source[1])
-                receiver(data, Endpoint(address=local_address, port=port), remote)
+                data = bytes(view[len(marker) : length])
+                answer = screen(data, socket.inet_pton(family, source[0].partition("%")[0]))
+                if answer is None:
+                    self._deliver(
+                        data, ancillary, Endpoint(address=_address(version, source[0]), port=source[1]), port, receiver
+                    )
+                elif answer:
+                    self._answer(sock, marker + answer, ancillary, source)
+                else:
+                    self.dropped += 1
 
         return drain
+
+    def _deliver(self, data: bytes, ancillary: Ancillary, remote: Endpoint, port: int, receiver: Receiver) -> None:
+        local_address = _destination(ancillary)
+        if local_address is None:
+            self._drop("a datagram without its destination address")
+            return
+        receiver(data, Endpoint(address=local_address, port=port), remote)
+
+    def _answer(self, sock: socket.socket, data: bytes, ancillary: Ancillary, source: Source) -> None:
+        """Sends `data` back from where it came to, without making a word of it: under attack there are many."""
+        try:
+            sock.sendmsg([data], _same_way_back(ancillary), 0, source)
+        except OSError as error:
+            self._drop(f"to {source[0]}: {error.strerror}")
 
     def _drop(self, reason: str) -> None:
         self.dropped += 1
@@ -143,7 +170,16 @@ def _address(version: int, text: str) -> IpAddress:
     return ipaddress.IPv4Address(text) if version == 4 else ipaddress.IPv6Address(text.partition("%")[0])
 
 
-def _destination(ancillary: list[tuple[int, int, bytes]]) -> IpAddress | None:
+def _same_way_back(ancillary: Ancillary) -> Ancillary:
+    """Ancillary data that sends from the address that a datagram came to; the interface is left to routing."""
+    return [
+        (level, kind, bytes(4) + data[8:12] + bytes(4) if level == socket.IPPROTO_IP else data[:16] + bytes(4))
+        for level, kind, data in ancillary
+        if (level, kind) in _PKTINFO
+    ]
+
+
+def _destination(ancillary: Ancillary) -> IpAddress | None:
     for level, kind, data in ancillary:
         if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
             return ipaddress.IPv4Address(_IN_PKTINFO.unpack(data)[2])
@@ -152,7 +188,7 @@ def _destination(ancillary: list[tuple[int, int, bytes]]) -> IpAddress | None:
     return None
 
 
-def _source(address: IpAddress) -> list[tuple[int, int, bytes]]:
+def _source(address: IpAddress) -> Ancillary:
     """Ancillary data that sends from `address`; none for the wildcard, where routing chooses."""
     if address.is_unspecified:
         return []

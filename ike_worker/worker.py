@@ -100,7 +100,7 @@ class Worker:
             return
         self._ready = True
         self._kernel.start()
-        for descriptor, reader in self._sockets.readers(self._on_datagram).items():
+        for descriptor, reader in self._sockets.readers(self._on_datagram, self._screen).items():
             self._loop.add_reader(descriptor, reader)
         restored = len(self._status_changed)
         self._supervisor.try_send(m.WorkerReady(ike_sas=restored))
@@ -125,6 +125,9 @@ class Worker:
             self._process.finish("the peers were told")
 
     # ------------------------------------------------------------------ a round
+
+    def _screen(self, data: bytes, address: bytes) -> bytes | None:
+        return self._engine.screen(data, address, time.monotonic())
 
     def _on_datagram(self, data: bytes, local: Endpoint, remote: Endpoint) -> None:
         self._engine.receive_datagram(data, local=local, remote=remote, now=time.monotonic())

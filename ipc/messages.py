@@ -392,6 +392,20 @@ class NeedPolicy:
     """I have none (any more): send me all of it, if one is in force."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfOpenLimits:
+    """What the worker does against floods of IKE_SA_INIT, by how many IKE SAs are half-open (RFC 8019 section 4)."""
+
+    cookies_from: int = 512
+    """From so many on an initiator must return a cookie (RFC 7296 section 2.6)."""
+    puzzles_from: int = 4096
+    """From so many on it must solve a puzzle too."""
+    most: int = 8192
+    """With more, the oldest go."""
+    per_address: int = 128
+    """With so many of one IPv4 address or IPv6 /64, no more are taken from there."""
+
+
 @message(51)
 class BeginPolicy:
     """The next messages hold policy `generation`, whole; what is not in it goes at CommitPolicy."""
@@ -401,6 +415,7 @@ class BeginPolicy:
     unmatched: Unmatched
     check_only: bool = False
     """Look whether the kernel would take it, in a network namespace aside; enforce nothing. The answer is the same."""
+    half_open: HalfOpenLimits = HalfOpenLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -428,6 +443,8 @@ class KernelRule:
     """Only packets that come in or go out there; empty for any."""
     manual: bool = False
     """Its SAs come with the policy, not from IKE."""
+    unmatched: bool = False
+    """The rule for what no other matches, behind all of them."""
 
 
 @message(52)

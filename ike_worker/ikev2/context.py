@@ -5,6 +5,7 @@ that lasts changes after its last question, in one piece. So a snapshot never se
 that dies in the middle of one goes on from the retransmission.
 """
 
+import enum
 import heapq
 import itertools
 import logging
@@ -18,18 +19,20 @@ from ike_worker.ikev2 import events
 from ike_worker.ikev2.child_sa import ChildSa, sa_name
 from ike_worker.ikev2.datagram import Datagram, Endpoint
 from ike_worker.ikev2.errors import AuthenticationFailed, Ikev2Error
-from ike_worker.ikev2.features.cookies import CookieJar
 from ike_worker.ikev2.features.fragmentation import FragmentStore
+from ike_worker.ikev2.features.gate import Gate
+from ike_worker.ikev2.features.half_open import HalfOpenTable
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed
+from ike_worker.ikev2.features.upkeep import Upkeep
 from ike_worker.ikev2.iana import ExchangeType
-from ike_worker.ikev2.ike_sa import IkeSa
+from ike_worker.ikev2.ike_sa import IkeSa, Origin
 from ike_worker.ikev2.policy import Policy
 from ike_worker.ikev2.states import ChildState, State, enter
 from ike_worker.ikev2.wire.authentication import Authentication
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wish import INHERITED_WISHES, Wish, WishKind
 from ipc.messages import CertificateData, Sa
-from ipc.types import AuthMethod, IpAddress
+from ipc.types import AuthMethod, EndAction, IpAddress
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +44,19 @@ GHOST_S = 60.0
 """How long the last response of a closed IKE SA is kept, for a peer that has not got it."""
 MAX_GHOSTS = 4096
 
+MAX_AGAIN = 3
+
 T = TypeVar("T")
 Work = Generator[events.Question, Any, T]
 """Work that asks questions and ends with a T."""
+
+
+class Ending(enum.Enum):
+    """Who ended an SA."""
+
+    OURS = "ours"
+    PEERS = "peer's"
+    SILENCE = "silence"
 
 
 class Job(Generic[T]):
@@ -106,6 +119,7 @@ class Response:
     payloads: list[Payload]
     close: str = ""
     """If not empty: why the IKE SA is no more once the response is sent."""
+    ending: Ending = Ending.OURS
 
 
 SourceAddress = Callable[[IpAddress], IpAddress | None]
@@ -123,15 +137,19 @@ class Context:
         self.has_policy = False
         """Before the first policy nothing new is negotiated, but what was restored lives."""
         self.ike_sas: dict[bytes, IkeSa] = {}
-        self.answered_inits: dict[tuple[bytes, Endpoint | None], IkeSa] = {}
-        """HALF_OPEN IKE SAs by the initiator's SPI and first address."""
+        self.half_open = HalfOpenTable()
+        self.gate = Gate(random_bytes, self.half_open)
         self._by_peer: dict[str, dict[bytes, IkeSa]] = {}
         self.child_owners: dict[int, IkeSa] = {}
         """The IKE SA of each Child SA, by our inbound SPI."""
         self.ghosts: OrderedDict[bytes, Ghost] = OrderedDict()
-        self.cookies = CookieJar(random_bytes)
         self.fragments = FragmentStore()
         self.events: deque[events.Event] = deque()
+        self.upkeep = Upkeep()
+        self.ended: dict[int, EndAction] = {}
+        """What the end of a Child SA asks for, by rule; the engine does it before it returns."""
+        self.again: list[Wish] = []
+        """Child SAs that were wanted of an IKE SA which the peer has deleted."""
         self.outbox: list[Datagram] = []
         self.changed: dict[bytes, None] = {}
         self.gone: dict[bytes, None] = {}
@@ -202,6 +220,8 @@ class Context:
         rule = self.policy.rule(wish.rule_id) if wish is not None else None
         name = rule.name if rule is not None else ""
         log.info("%s: %s%s", sa, f"{name}: " if name else "", reason)
+        if rule is not None:
+            self.upkeep.failed(rule.rule_id, self.now)
         self.events.append(events.NegotiationFailed(peer=sa.peer.name, rule=name, reason=reason))
 
     # ------------------------------------------------------------------ work that asks
@@ -300,10 +320,15 @@ class Context:
     def add(self, sa: IkeSa) -> None:
         """Takes a new IKE SA into the tables."""
         self.ike_sas[sa.own_spi] = sa
-        if sa.state is State.HALF_OPEN:
-            self.answered_inits[(sa.peer_spi, sa.in_handshake.first_remote)] = sa
-        else:
+        if sa.state is not State.HALF_OPEN:
             self.index(sa)
+
+    def add_half_open(self, sa: IkeSa, *, proven: bool) -> None:
+        """Takes an IKE SA that an initiator has begun; `proven`: it has shown that it receives at its address."""
+        self.add(sa)
+        victim = self.half_open.add(sa, proven=proven)
+        if victim is not None:
+            self.close(victim, "too many IKE SAs are half-open")
 
     def index(self, sa: IkeSa) -> None:
         """From now on `sa` is found by its peer. A half-open one is not: its peer is only a guess."""
@@ -313,12 +338,32 @@ class Context:
         """The IKE SAs with this peer, half-open ones of its making left out."""
         return list(self._by_peer.get(name, {}).values())
 
+    def siblings(self, sa: IkeSa) -> list[IkeSa]:
+        """Other IKE SAs that stand with the same peer; at the same address, where it is one of many."""
+        return [
+            other
+            for other in self.with_peer(sa.peer.name)
+            if other is not sa
+            and other.state is State.ESTABLISHED
+            and (sa.peer.address is not None or other.path.remote.address == sa.path.remote.address)
+        ]
+
     def established(self, sa: IkeSa) -> None:
         """The handshake of `sa` is over."""
         if sa.state is not State.ESTABLISHED:
             self.forget_init(sa)
             enter(sa, State.ESTABLISHED)
         self.index(sa)
+        if sa.handshake is not None:
+            rank = min(sa.spi_i, sa.spi_r)
+            sa.origin = Origin(
+                ours=sa.initiator,
+                rank=rank,
+                created_at=sa.created_at,
+                authenticated_at=self.now,
+                takes_over=sa.handshake.takes_over,
+            )
+            sa.reauth_at = self.now + self.jittered(sa.peer.reauth_s) if sa.peer.reauth_s else math.inf
         sa.handshake = None
         sa.established_at = sa.last_heard = self.now
         sa.rekey_at = self.now + self.jittered(sa.peer.rekey_s) if sa.peer.rekey_s else math.inf
@@ -329,12 +374,13 @@ class Context:
     def forget_init(self, sa: IkeSa) -> None:
         """`sa` is half-open no more."""
         if sa.state is State.HALF_OPEN:
-            del self.answered_inits[(sa.peer_spi, sa.in_handshake.first_remote)]
+            self.half_open.remove(sa)
 
-    def close(self, sa: IkeSa, reason: str) -> None:
+    def close(self, sa: IkeSa, reason: str, ending: Ending = Ending.OURS) -> None:
         """`sa` and its Child SAs are no more."""
         if sa.state is State.CLOSED:
             return
+        self._note_ends(sa, ending)
         stood = sa.handshake is None
         self.forget_init(sa)
         self.cancel_jobs(sa)
@@ -360,6 +406,24 @@ class Context:
             log.info("%s: closed: %s", sa, reason)
             self.events.append(events.IkeSaClosed(own_spi=sa.own_spi, peer=sa.peer.name, reason=reason))
 
+    def _note_ends(self, sa: IkeSa, ending: Ending) -> None:
+        """What follows the end of `sa` for its rules: RFC 7296 leaves that to the policy."""
+        for child in sa.children.values():
+            if child.state is not ChildState.DRAINING:
+                self.note_end(sa, child.rule_id, ending)
+        if ending is Ending.PEERS:
+            # What we wanted of it is wanted still; of a peer that ends each IKE SA just so often.
+            wanted = [wish for wish in sa.all_wishes if wish.kind is WishKind.CREATE_CHILD]
+            self.again += [wish for wish in wanted if wish.attempts < MAX_AGAIN]
+
+    def note_end(self, sa: IkeSa, rule_id: int, ending: Ending) -> None:
+        """A Child SA of this rule has ended in a way that we did not want."""
+        rule = self.policy.rule(rule_id)
+        if rule is not None and ending is Ending.PEERS:
+            self.ended[rule_id] = rule.close_action
+        elif rule is not None and ending is Ending.SILENCE:
+            self.ended[rule_id] = sa.peer.liveness_action
+
     def _keep_ghost(self, sa: IkeSa) -> None:
         window = sa.window
         if window.last_response:
@@ -373,10 +437,12 @@ class Context:
     def add_child(self, sa: IkeSa, child: ChildSa, rekeyed_spi_in: int | None = None) -> None:
         """Takes a new Child SA into the tables."""
         sa.children[child.spi_in] = child
+        self.upkeep.stands(child.rule_id)
         self.child_owners[child.spi_in] = sa
         rule = self.policy.rule(child.rule_id)
         rekey_s = rule.rekey_s if rule is not None else 0.0
         child.rekey_at = self.now + self.jittered(rekey_s) if rekey_s else math.inf
+        child.idle_at = self.now + rule.idle_s if rule is not None and rule.idle_s else math.inf
         self.mark_changed(sa)
         log.info("%s: %s: established%s", sa, child, f", rekeys {rekeyed_spi_in:08x}" if rekeyed_spi_in else "")
         self.events.append(

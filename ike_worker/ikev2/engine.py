@@ -15,24 +15,32 @@ from ike_worker.ikev2.errors import InvalidMajorVersion, RefusedHere, RemoteErro
 from ike_worker.ikev2.events import AllClosed, Event
 from ike_worker.ikev2.exchanges import ike_sa_init
 from ike_worker.ikev2.features import liveness, nat_traversal
+from ike_worker.ikev2.features.gate import is_init_request
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, PayloadType
 from ike_worker.ikev2.ike_sa import NO_SPI, TAIL_BYTES, IkeSa
 from ike_worker.ikev2.policy import Policy
 from ike_worker.ikev2.selection import is_subset
 from ike_worker.ikev2.snapshot import IkeSaState
 from ike_worker.ikev2.states import ChildState, State
-from ike_worker.ikev2.wire.message import Header, check_version, encode_message, parse_header, parse_message
+from ike_worker.ikev2.wire.message import (
+    FLAG_INITIATOR,
+    HEADER_BYTES,
+    Header,
+    check_version,
+    encode_message,
+    parse_header,
+    parse_message,
+)
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wish import Wish, WishKind
-from ipc.messages import Acquire, CertificateData, IkeSaStatus, NegotiationRule, Peer, Sa
+from ipc.messages import Acquire, CertificateData, HalfOpenLimits, IkeSaStatus, NegotiationRule, Peer, Sa
 from ipc.types import AuthMethod
 
 __all__ = ["Changes", "Datagram", "Endpoint", "Engine"]
 
 log = logging.getLogger(__name__)
 
-STRANGERS_PER_SECOND = 10
-"""How many messages that belong to no IKE SA are answered with a NOTIFY."""
+_FLAGS_OFFSET = 19
 _PROTECTED = frozenset({PayloadType.ENCRYPTED, PayloadType.ENCRYPTED_FRAGMENT})
 
 
@@ -53,10 +61,12 @@ class Engine:
     def __init__(self, *, random_bytes: Callable[[int], bytes], source_address: SourceAddress) -> None:
         self._context = Context(random_bytes, source_address)
         self._closing = False
-        self._second = 0
-        self._strangers = 0
 
     # ------------------------------------------------------------------ policy
+
+    def set_half_open_limits(self, limits: HalfOpenLimits) -> None:
+        """From how many half-open IKE SAs on initiators are asked for more, and where it ends."""
+        self._context.half_open.limits = limits
 
     def set_policy(self, peers: tuple[Peer, ...], rules: tuple[NegotiationRule, ...], now: float) -> None:
         """Takes a new policy. SAs of peers and rules that changed or are gone are deleted, others are untouched."""
@@ -78,6 +88,24 @@ class Engine:
                 timers.delete_child(sa, child)
 
     # ------------------------------------------------------------------ datagrams
+
+    def screen(self, data: bytes, address: bytes, now: float) -> bytes | None:
+        """A first look at a datagram from `address` (4 or 16 bytes), which changes nothing.
+
+        None: `receive_datagram` wants it. Else it is dealt with: what to send back, nothing if that is empty. Calling
+        this first is not needed, but under attack it saves most of the work.
+        """
+        context = self._context
+        if len(data) < HEADER_BYTES:
+            return b""
+        if is_init_request(data):
+            verdict = context.gate.examine(data, address, now, lets_in=False)
+            return verdict if isinstance(verdict, bytes) else None
+        # The flag of the original initiator tells which of the SPIs is ours (RFC 7296 section 3.1).
+        own_spi = data[8:16] if data[_FLAGS_OFFSET] & FLAG_INITIATOR else data[:8]
+        if own_spi in context.ike_sas or own_spi in context.ghosts or context.gate.strangers.has(now):
+            return None
+        return b""
 
     def receive_datagram(self, data: bytes, *, local: Endpoint, remote: Endpoint, now: float) -> None:
         """A datagram without its non-ESP marker. Whatever is in it, nothing is raised."""
@@ -143,11 +171,7 @@ class Engine:
         """An unprotected answer (RFC 7296 sections 1.5, 2.5 and 2.21.4), so many in a second."""
         if header.response:
             return
-        second = int(self._context.now)
-        if second != self._second:
-            self._second, self._strangers = second, 0
-        self._strangers += 1
-        if self._strangers > STRANGERS_PER_SECOND:
+        if not self._context.gate.strangers.take(self._context.now):
             return
         answer = encode_message(
             spi_i=header.spi_i,

@@ -9,6 +9,7 @@ from ike_worker.ikev2.child_sa import ChildSa
 from ike_worker.ikev2.crypto.keymat import IkeKeys, IkeSuite
 from ike_worker.ikev2.crypto.protection import MessageProtection
 from ike_worker.ikev2.datagram import FIRST_PACKET_BYTES, Endpoint, largest_message
+from ike_worker.ikev2.features.puzzles import Solver
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
 from ike_worker.ikev2.states import State
 from ike_worker.ikev2.wire.message import MAX_MESSAGE_BYTES, Message, open_message, seal_message, split_message
@@ -120,9 +121,41 @@ class Handshake:
     key_exchange: KeyExchangeSeed | None = None
     group: KeyExchangeId = KeyExchangeId.NONE
     cookie: bytes = b""
+    solver: Solver | None = None
+    """CONNECTING: works on the responder's puzzle."""
+    solution: bytes = b""
+    """Of the puzzle that came with the cookie."""
     restarts: int = 0
+    takes_over: bool = False
+    """CONNECTING, AUTHENTICATING: what stands with the peer ends when this one is established."""
     deadline: float = math.inf
     """HALF_OPEN: when the initiator's time is up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """How an IKE SA came into being: the handshake, whatever has been rekeyed since."""
+
+    ours: bool
+    """Whether we called."""
+    rank: bytes
+    """The lower one of its first two SPIs, the same on both sides. Of two that stand by accident the lower one goes."""
+    created_at: float
+    authenticated_at: float
+    takes_over: bool
+    """It was made to take the place of what stood (RFC 7296 section 2.8.3)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover:
+    """An IKE SA gives its Child SAs to another one with the same peer, and ends."""
+
+    look_at: float
+    """When to look again what is left to do, ..."""
+    look_s: float
+    """... and how long after that again."""
+    ends_at: float
+    """When it ends in any case."""
 
 
 class IkeSa:
@@ -132,13 +165,16 @@ class IkeSa:
         "children",
         "created_at",
         "established_at",
+        "handover",
         "handshake",
         "initiator",
         "last_heard",
+        "origin",
         "own_spi",
         "path",
         "peer",
         "peer_spi",
+        "reauth_at",
         "rekey_at",
         "reported",
         "scheduled_at",
@@ -168,6 +204,10 @@ class IkeSa:
         self.established_at = 0.0
         self.last_heard = now
         self.rekey_at = math.inf
+        self.reauth_at = math.inf
+        self.origin: Origin | None = None
+        """None while it is half-open."""
+        self.handover: Handover | None = None
         self.scheduled_at = math.inf
         """When the engine's timer looks at it next."""
         self.reported = False

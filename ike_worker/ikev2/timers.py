@@ -5,8 +5,8 @@ import math
 from ike_worker.ikev2 import dialogue
 from ike_worker.ikev2.child_sa import SWITCH_OUTBOUND_S, ChildSa
 from ike_worker.ikev2.context import Context
-from ike_worker.ikev2.exchanges import informational
-from ike_worker.ikev2.features import liveness, nat_traversal
+from ike_worker.ikev2.exchanges import ike_sa_init, informational, reauthentication
+from ike_worker.ikev2.features import handover, idleness, liveness, nat_traversal
 from ike_worker.ikev2.ike_sa import IkeSa
 from ike_worker.ikev2.states import ChildState, State
 from ike_worker.ikev2.wish import Wish, WishKind
@@ -22,9 +22,11 @@ def next_due(sa: IkeSa, now: float) -> float:
         if wish.not_before > now:
             due = min(due, wish.not_before)
     if sa.handshake is not None:
-        return min(due, sa.handshake.deadline)
+        return now if sa.handshake.solver is not None else min(due, sa.handshake.deadline)
     if sa.state in (State.ESTABLISHED, State.REKEYED):
         due = min(due, sa.rekey_at)
+    if sa.state is State.ESTABLISHED:
+        due = min(due, sa.reauth_at, sa.handover.look_at if sa.handover is not None else math.inf)
     for child in sa.children.values():
         due = min(due, child.next_due)
     return due
@@ -36,6 +38,8 @@ def run(context: Context, sa: IkeSa) -> None:
     if sa.handshake is not None and now >= sa.handshake.deadline and sa.state is State.HALF_OPEN:
         context.close(sa, "the initiator did not go on")
         return
+    if sa.handshake is not None:
+        ike_sa_init.go_on_solving(context, sa)
     dialogue.retransmit_or_give_up(context, sa)
     if sa.state is State.CLOSED:
         return
@@ -44,19 +48,27 @@ def run(context: Context, sa: IkeSa) -> None:
     if now >= sa.path.keepalive_at:
         nat_traversal.send_keepalive(context, sa)
     if now >= sa.rekey_at:
-        _ike_sa_due(sa)
+        _ike_sa_due(context, sa)
+    if sa.state is State.ESTABLISHED and now >= sa.reauth_at:
+        reauthentication.begin(context, sa)
+    if sa.state is State.ESTABLISHED and sa.handover is not None and now >= sa.handover.look_at:
+        handover.go_on(context, sa)
     for child in list(sa.children.values()):
         if now >= child.next_due:
             _child_due(context, sa, child)
     context.wake(sa)
 
 
-def _ike_sa_due(sa: IkeSa) -> None:
+def _ike_sa_due(context: Context, sa: IkeSa) -> None:
     sa.rekey_at = math.inf
     if sa.state is State.ESTABLISHED and not sa.wants(WishKind.REKEY_IKE):
         sa.wishes.append(Wish(kind=WishKind.REKEY_IKE))
     elif sa.state is State.REKEYED and not sa.wants(WishKind.DELETE_IKE):
         sa.wishes.append(Wish(kind=WishKind.DELETE_IKE))
+        # The peer should have deleted it: does it know that there is another?
+        for other in context.siblings(sa):
+            liveness.ask(other)
+            context.wake(other)
 
 
 def _child_due(context: Context, sa: IkeSa, child: ChildSa) -> None:
@@ -66,13 +78,17 @@ def _child_due(context: Context, sa: IkeSa, child: ChildSa) -> None:
     elif now >= child.dies_at:
         child.dies_at = math.inf
         delete_child(sa, child)
-    elif state is ChildState.INSTALLED:
+    elif state is ChildState.INSTALLED and now >= child.due_at:
+        handover.give_way(context, sa, child)
+    elif state is ChildState.INSTALLED and now >= child.rekey_at:
         child.rekey_at = math.inf
         rekey_child(sa, child)
-    elif state is ChildState.INBOUND and child.replaces:
+    elif state is ChildState.INSTALLED:
+        idleness.ask(context, child)
+    elif state is ChildState.INBOUND and (child.replaces or child.beside):
         # The peer should have deleted the old one by now; the new one stands on both sides in any case.
         child.due_at = now + SWITCH_OUTBOUND_S
-        context.start(sa, informational.switch_outbound(context, sa, child), lambda _: None, lambda _: None)
+        context.start(sa, informational.switch_outbound(context, child), lambda _: None, lambda _: None)
     else:
         child.due_at = math.inf
         delete_child(sa, child)

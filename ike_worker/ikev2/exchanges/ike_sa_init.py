@@ -12,8 +12,9 @@ from ike_worker.ikev2.crypto.keymat import derive_ike_keys
 from ike_worker.ikev2.datagram import IKE_PORT, Endpoint
 from ike_worker.ikev2.errors import MalformedMessage, Refused, RemoteError, UnsupportedCriticalPayload
 from ike_worker.ikev2.exchange_rules import Contents, check
-from ike_worker.ikev2.features import fragmentation, nat_traversal, signatures
-from ike_worker.ikev2.features.cookies import COOKIES_ABOVE_HALF_OPEN, HALF_OPEN_S, MAX_HALF_OPEN
+from ike_worker.ikev2.features import fragmentation, nat_traversal, puzzles, signatures
+from ike_worker.ikev2.features.gate import Admission
+from ike_worker.ikev2.features.half_open import HALF_OPEN_S
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, name_of
 from ike_worker.ikev2.ike_sa import NO_SPI, TAIL_BYTES, Handshake, IkeSa, NatPath, Session
@@ -24,6 +25,7 @@ from ike_worker.ikev2.wire.message import Header, Message, encode_message, parse
 from ike_worker.ikev2.wire.nonce import Nonce
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wire.payload import Payload
+from ike_worker.ikev2.wire.puzzle_solution import PuzzleSolution
 from ike_worker.ikev2.wire.sa import SecurityAssociation
 from ike_worker.ikev2.wish import Wish
 from ipc.algorithms import KeyExchangeId
@@ -87,6 +89,8 @@ def _send(context: Context, sa: IkeSa, group: KeyExchangeId) -> None:
         payloads.append(fragmentation.SUPPORTED)
     if signatures.may_sign(sa.peer):
         payloads.append(signatures.hash_notify())
+    if handshake.solution:
+        payloads.insert(0, PuzzleSolution(data=handshake.solution))
     if handshake.cookie:
         payloads.insert(0, Notify(type=NotifyType.COOKIE, data=handshake.cookie))
     data = encode_message(
@@ -115,7 +119,7 @@ def complete(context: Context, sa: IkeSa, message: Message, data: bytes, local: 
     )
     cookie = contents.notify(NotifyType.COOKIE)
     if cookie is not None and contents.find(SecurityAssociation) is None:
-        _send_cookie_back(context, sa, cookie.data)
+        _send_cookie_back(context, sa, cookie.data, contents.notify(NotifyType.PUZZLE))
         return False
     if contents.wrong is not None:
         _on_error(context, sa, contents.wrong)
@@ -159,13 +163,34 @@ def _take_keys(sa: IkeSa, contents: Contents, header: Header) -> None:
     sa.session = Session(chosen.suite, keys, initiator=True)
 
 
-def _send_cookie_back(context: Context, sa: IkeSa, cookie: bytes) -> None:
+def _send_cookie_back(context: Context, sa: IkeSa, cookie: bytes, puzzle: Notify | None) -> None:
     handshake = sa.in_handshake
     if len(cookie) not in _COOKIE_BYTES:
         raise MalformedMessage(f"a cookie of {len(cookie)} bytes")
+    if cookie == handshake.cookie and handshake.solver is not None:
+        return
     _count_restart(sa)
-    handshake.cookie = cookie
-    _send(context, sa, handshake.group)
+    handshake.cookie, handshake.solution = cookie, b""
+    task = puzzles.read(cookie, puzzle) if puzzle is not None else None
+    if task is None:
+        # Also where a puzzle is too hard: some of those who can't solve it are served (RFC 8019 section 7.1.3).
+        _send(context, sa, handshake.group)
+        return
+    log.info("%s: the responder is under load and asks for a puzzle of difficulty %d", sa, task.difficulty)
+    handshake.solver = puzzles.Solver(task, context.random_bytes)
+    if sa.window.pending is not None:
+        sa.window.pending.answered = True
+
+
+def go_on_solving(context: Context, sa: IkeSa) -> None:
+    """Works a little on the responder's puzzle, and answers it when that is done."""
+    handshake = sa.in_handshake
+    if handshake.solver is None:
+        return
+    handshake.solver.work()
+    if handshake.solver.done:
+        handshake.solution, handshake.solver = handshake.solver.solution, None
+        _send(context, sa, handshake.group)
 
 
 def _on_error(context: Context, sa: IkeSa, wrong: Notify) -> None:
@@ -197,22 +222,23 @@ def wanted_group(wrong: Notify) -> KeyExchangeId | None:
 
 def respond(context: Context, header: Header, data: bytes, local: Endpoint, remote: Endpoint) -> None:
     """Answers an initiator; raises nothing but what `parse_message` says of a message that can't be answered."""
-    known = context.answered_inits.get((header.spi_i, remote))
+    known = context.half_open.find(header.spi_i, remote)
     if known is not None:
         # A retransmission is answered again; anything else under this SPI is somebody else's (RFC 7296 section 2.1).
-        if known.window.last_tail == data[-TAIL_BYTES:]:
+        if known.in_handshake.peer_message == data:
             context.answer_stranger(known.window.last_response, local, remote)
         return
-    if len(context.answered_inits) >= MAX_HALF_OPEN:
+    admission = context.gate.examine(data, remote.address.packed, context.now)
+    if isinstance(admission, bytes):
+        if admission:
+            context.answer_stranger((admission,), local, remote)
         return
     try:
         message = parse_message(data)
         contents = check(
             ExchangeType.IKE_SA_INIT, response=False, encrypted=message.encrypted is not None, payloads=message.payloads
         )
-        if _lacks_cookie(context, contents, header, local, remote):
-            return
-        _accept(context, contents, header, data, local, remote)
+        _accept(context, contents, header, data, local, remote, proven=admission is Admission.PROVEN)
     except (Refused, UnsupportedCriticalPayload) as error:
         log.info("%s refused in IKE_SA_INIT: %s", remote, error)
         _answer_notify(context, header, Notify(type=error.notify, data=error.notify_data), local, remote)
@@ -233,22 +259,15 @@ def _answer_notify(context: Context, header: Header, notify: Notify, local: Endp
     context.answer_stranger((data,), local, remote)
 
 
-def _lacks_cookie(context: Context, contents: Contents, header: Header, local: Endpoint, remote: Endpoint) -> bool:
-    """Under load, whether the initiator has yet to show that it receives at its address; it is asked to."""
-    if len(context.answered_inits) < COOKIES_ABOVE_HALF_OPEN:
-        return False
-    nonce = contents.need(Nonce).data
-    shown = contents.notify(NotifyType.COOKIE)
-    jar, address, spi_i = context.cookies, remote.address, header.spi_i
-    if shown is not None and jar.is_good(shown.data, nonce, address, spi_i, context.now):
-        return False
-    cookie = Notify(type=NotifyType.COOKIE, data=jar.bake(nonce, address, spi_i, context.now))
-    _answer_notify(context, header, cookie, local, remote)
-    return True
-
-
 def _accept(
-    context: Context, contents: Contents, header: Header, data: bytes, local: Endpoint, remote: Endpoint
+    context: Context,
+    contents: Contents,
+    header: Header,
+    data: bytes,
+    local: Endpoint,
+    remote: Endpoint,
+    *,
+    proven: bool,
 ) -> None:
     key_exchange = contents.need(KeyExchangePayload)
     peer, chosen = _choose(context, contents, key_exchange.group, local, remote)
@@ -282,6 +301,8 @@ def _accept(
     nat_traversal.detect(sa.path, contents, header.spi_i, NO_SPI, local, remote)
     sa.path.fragments = peer.fragmentation and fragmentation.offered(contents)
     _answer(context, sa, chosen, own.public, data)
+    context.add_half_open(sa, proven=proven)
+    context.schedule(sa, sa.in_handshake.deadline)
 
 
 def _choose(
@@ -323,6 +344,4 @@ def _answer(context: Context, sa: IkeSa, chosen: ChosenIke, public: bytes, reque
     window.expected_id = 1
     window.last_response = (handshake.own_message,)
     window.last_tail = request[-TAIL_BYTES:]
-    context.add(sa)
     context.answer_stranger((handshake.own_message,), sa.path.local, sa.path.remote)
-    context.schedule(sa, handshake.deadline)

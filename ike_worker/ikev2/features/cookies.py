@@ -1,24 +1,20 @@
-"""Stateless cookies against floods of half-open IKE SAs. RFC 7296 section 2.6."""
+"""Stateless cookies against floods of half-open IKE SAs. RFC 7296 section 2.6, RFC 8019 section 7.1.1.3."""
 
 import hmac
 from collections.abc import Callable
 
-from ipc.types import IpAddress
-
-COOKIES_ABOVE_HALF_OPEN = 512
-"""From this many half-open IKE SAs on, an initiator must show that it receives at its address."""
-MAX_HALF_OPEN = 8192
-"""With this many, new initiators get no answer at all."""
-HALF_OPEN_S = 30.0
-"""How long an initiator has from our IKE_SA_INIT response to its IKE_AUTH request."""
 SECRET_LIFE_S = 60.0
 """A secret makes cookies for this long, and is taken for as long again."""
 _SECRET_BYTES = 32
-_VERSION_BYTES = 1
+_HEAD_BYTES = 2
 
 
 class CookieJar:
-    """Cookie = version of the secret | HMAC(secret, Ni | IPi | SPIi)."""
+    """Cookie = version of the secret | difficulty | HMAC(secret, difficulty | Ni | IPi | SPIi).
+
+    The difficulty is that of the puzzle that went with the cookie, 0 for none: so nothing need be remembered of who
+    was given which.
+    """
 
     def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
         self._random_bytes = random_bytes
@@ -27,32 +23,31 @@ class CookieJar:
         self._previous = b""
         self._made_at = 0.0
 
-    def bake(self, nonce_i: bytes, address: IpAddress, spi_i: bytes, now: float) -> bytes:
-        """The cookie for this initiator."""
-        self._renew(now)
-        return bytes((self._version,)) + _mac(self._secret, nonce_i, address, spi_i)
+    def bake(self, nonce_i: bytes, address: bytes, spi_i: bytes, now: float, difficulty: int = 0) -> bytes:
+        """The cookie for this initiator; `address` has 4 or 16 bytes."""
+        if now - self._made_at >= SECRET_LIFE_S or not self._secret:
+            self._renew(now)
+        asked = bytes((difficulty,))
+        return bytes((self._version, difficulty)) + hmac.digest(
+            self._secret, asked + nonce_i + address + spi_i, "sha256"
+        )
 
-    def is_good(self, cookie: bytes, nonce_i: bytes, address: IpAddress, spi_i: bytes, now: float) -> bool:
-        """Whether `cookie` was made for this initiator, lately."""
-        self._renew(now)
-        version, mac = cookie[:_VERSION_BYTES], cookie[_VERSION_BYTES:]
+    def difficulty_of(self, cookie: bytes, nonce_i: bytes, address: bytes, spi_i: bytes, now: float) -> int | None:
+        """Of a cookie that was made for this initiator, lately: the difficulty that was asked; else None."""
+        if now - self._made_at >= SECRET_LIFE_S or not self._secret:
+            self._renew(now)
+        version, mac = cookie[:1], cookie[_HEAD_BYTES:]
         if version == bytes((self._version,)):
             secret = self._secret
         elif self._previous and version == bytes((self._version - 1 & 0xFF,)):
             secret = self._previous
         else:
-            return False
-        return hmac.compare_digest(mac, _mac(secret, nonce_i, address, spi_i))
+            return None
+        wanted = hmac.digest(secret, cookie[1:_HEAD_BYTES] + nonce_i + address + spi_i, "sha256")
+        return cookie[1] if hmac.compare_digest(mac, wanted) else None
 
     def _renew(self, now: float) -> None:
-        age_s = now - self._made_at
-        if self._secret and age_s < SECRET_LIFE_S:
-            return
-        self._previous = self._secret if age_s < 2 * SECRET_LIFE_S else b""
+        self._previous = self._secret if now - self._made_at < 2 * SECRET_LIFE_S else b""
         self._secret = self._random_bytes(_SECRET_BYTES)
         self._version = self._version + 1 & 0xFF
         self._made_at = now
-
-
-def _mac(secret: bytes, nonce_i: bytes, address: IpAddress, spi_i: bytes) -> bytes:
-    return hmac.digest(secret, nonce_i + address.packed + spi_i, "sha256")

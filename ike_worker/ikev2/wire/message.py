@@ -32,6 +32,7 @@ from ike_worker.ikev2.wire.key_exchange import KeyExchangePayload
 from ike_worker.ikev2.wire.nonce import Nonce
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wire.payload import Payload
+from ike_worker.ikev2.wire.puzzle_solution import PuzzleSolution
 from ike_worker.ikev2.wire.reader import Reader
 from ike_worker.ikev2.wire.sa import SecurityAssociation
 from ike_worker.ikev2.wire.traffic_selectors import TrafficSelectorsInitiator, TrafficSelectorsResponder
@@ -47,7 +48,7 @@ SPI_BYTES = 8
 
 _HEADER = struct.Struct("!8s8sBBBBII")  # SPIs, next payload, version, exchange, flags, message id, length
 _GENERIC = struct.Struct("!BBH")  # next payload, critical bit, length (RFC 7296 section 3.2)
-_FLAG_INITIATOR = 0x08
+FLAG_INITIATOR = 0x08
 _FLAG_RESPONSE = 0x20
 _CRITICAL = 0x80
 _ENCRYPTED = int(PayloadType.ENCRYPTED)
@@ -117,6 +118,7 @@ PAYLOAD_CLASSES: Mapping[int, type[Payload]] = MappingProxyType(
             TrafficSelectorsResponder,
             Configuration,
             Eap,
+            PuzzleSolution,
         )
     }
 )
@@ -134,7 +136,7 @@ def parse_header(data: bytes) -> Header:
         major=version >> 4,
         minor=version & 0x0F,
         exchange_type=exchange_type,
-        initiator=bool(flags & _FLAG_INITIATOR),
+        initiator=bool(flags & FLAG_INITIATOR),
         response=bool(flags & _FLAG_RESPONSE),
         message_id=message_id,
         length=length,
@@ -209,7 +211,7 @@ def encode_message(
 ) -> bytes:
     """A message in clear. LocalError if it would be longer than MAX_MESSAGE_BYTES."""
     body = _encode_payloads(payloads)
-    flags = (_FLAG_INITIATOR if initiator else 0) | (_FLAG_RESPONSE if response else 0)
+    flags = (FLAG_INITIATOR if initiator else 0) | (_FLAG_RESPONSE if response else 0)
     return _header(spi_i, spi_r, _first(payloads), exchange_type, flags, message_id, HEADER_BYTES + len(body)) + body
 
 
@@ -231,7 +233,7 @@ def seal_message(
     """
     plaintext = _encode_payloads(payloads)
     sk_length = _GENERIC.size + protection.sealed_bytes(len(plaintext))
-    flags = (_FLAG_INITIATOR if initiator else 0) | (_FLAG_RESPONSE if response else 0)
+    flags = (FLAG_INITIATOR if initiator else 0) | (_FLAG_RESPONSE if response else 0)
     header = _header(spi_i, spi_r, _ENCRYPTED, exchange_type, flags, message_id, HEADER_BYTES + sk_length)
     associated = header + _GENERIC.pack(_first(payloads), 0, sk_length)
     return associated + protection.seal(associated, plaintext, iv)
@@ -305,7 +307,7 @@ def _seal_fragment(
     random_bytes: Callable[[int], bytes],
 ) -> bytes:
     length = _GENERIC.size + NUMBERS.size + protection.sealed_bytes(len(part))
-    flags = (_FLAG_INITIATOR if header.initiator else 0) | (_FLAG_RESPONSE if header.response else 0)
+    flags = (FLAG_INITIATOR if header.initiator else 0) | (_FLAG_RESPONSE if header.response else 0)
     head = _header(
         *(header.spi_i, header.spi_r, _FRAGMENT, header.exchange_type),
         *(flags, header.message_id, HEADER_BYTES + length),

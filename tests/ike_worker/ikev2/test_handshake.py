@@ -7,8 +7,6 @@ import pytest
 
 from ike_worker.ikev2 import events as e
 from ike_worker.ikev2.datagram import Datagram
-from ike_worker.ikev2.exchanges import ike_sa_init
-from ike_worker.ikev2.features import cookies
 from ike_worker.ikev2.iana import NotifyType
 from ike_worker.ikev2.wire.message import encode_message, parse_header, parse_message
 from ike_worker.ikev2.wire.notify import Notify
@@ -22,7 +20,7 @@ from ipc.algorithms import (
     KeyExchangeId,
     PrfId,
 )
-from ipc.messages import Acquire
+from ipc.messages import Acquire, HalfOpenLimits
 from ipc.types import Direction, Mode
 from tests.ike_worker.ikev2.two_sides import (
     ALICE,
@@ -314,17 +312,17 @@ def test_a_group_that_was_not_offered_is_not_believed() -> None:
     world.agree(1)
 
 
-def test_under_load_an_initiator_shows_a_cookie(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ike_sa_init, "COOKIES_ABOVE_HALF_OPEN", 0)
+def test_under_load_an_initiator_shows_a_cookie() -> None:
     world = World()
+    world.bob.engine.set_half_open_limits(HalfOpenLimits(cookies_from=0))
     call(world)
     assert world.wire == HANDSHAKE[:2] + HANDSHAKE
     world.agree(1)
 
 
-def test_a_responder_keeps_nothing_of_an_initiator_without_a_cookie(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ike_sa_init, "COOKIES_ABOVE_HALF_OPEN", 0)
+def test_a_responder_keeps_nothing_of_an_initiator_without_a_cookie() -> None:
     world = World()
+    world.bob.engine.set_half_open_limits(HalfOpenLimits(cookies_from=0))
     answers: list[Datagram] = []
 
     def swallow(sender: Side, datagram: Datagram) -> list[Datagram]:
@@ -339,26 +337,6 @@ def test_a_responder_keeps_nothing_of_an_initiator_without_a_cookie(monkeypatch:
     (notify,) = parse_message(answers[0].data).payloads
     assert isinstance(notify, Notify)
     assert notify.type == NotifyType.COOKIE
-
-
-def test_a_cookie_is_good_for_its_initiator_and_for_a_while() -> None:
-    chance = iter([b"a" * 32, b"b" * 32, b"c" * 32])
-    jar = cookies.CookieJar(lambda _size: next(chance))
-    cookie = jar.bake(b"nonce", ALICE, b"8 bytes.", 0.0)
-    assert jar.is_good(cookie, b"nonce", ALICE, b"8 bytes.", 59.0)
-    assert not jar.is_good(cookie, b"other", ALICE, b"8 bytes.", 59.0)
-    assert not jar.is_good(cookie, b"nonce", BOB, b"8 bytes.", 59.0)
-    assert not jar.is_good(cookie, b"nonce", ALICE, b"8 other.", 59.0)
-    assert not jar.is_good(b"", b"nonce", ALICE, b"8 bytes.", 59.0)
-    assert jar.is_good(cookie, b"nonce", ALICE, b"8 bytes.", 61.0)
-    assert not jar.is_good(cookie, b"nonce", ALICE, b"8 bytes.", 122.0)
-
-
-def test_with_too_many_half_open_nothing_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ike_sa_init, "MAX_HALF_OPEN", 0)
-    world = World()
-    call(world)
-    assert world.wire == HANDSHAKE[:1]
 
 
 def test_a_half_open_ike_sa_is_forgotten() -> None:
