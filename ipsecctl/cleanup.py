@@ -8,13 +8,14 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
+
 from ipc.links import LINKS, socket_path
 from ipc.roles import SUPERVISOR_NAME, Role
 from ipc.status_socket import status_socket_path
 from ipsecctl import lock_file, processes, saved, secure_mode
 from ipsecctl.modules import ModuleFailed, run_module
-from ipsecctl.neighbours import neighbour
-from ipsecctl.processes import Process
+from ipsecctl.processes import Process, neighbour
 
 GRACE_S = 2.0
 SUPERVISOR_GRACE_S = 12.0
@@ -63,7 +64,7 @@ def end_orphans(instance: str) -> tuple[str, ...]:
 def put_back_forwarding(instance: str) -> tuple[str, ...]:
     """Makes net.ipv4.ip_forward what it was before the instance set it."""
     information = saved.read(instance)
-    if information is None or not information.here or not information.ip_forward_before:
+    if not information.here or not information.ip_forward_before:
         return ()
     before = information.ip_forward_before
     if IP_FORWARD.read_text().strip() == before:
@@ -80,7 +81,7 @@ def clean_kernel(instance: str) -> tuple[str, ...]:
     information, other = saved.read(instance), neighbour(instance)
     if other:
         return (f"the kernel objects of this network namespace stay: they are those of {other}",)
-    if information is not None and information.elsewhere:
+    if information.elsewhere:
         return ("the instance ran in another network namespace: kernel objects are not looked for in this one",)
     try:
         removed = run_module(CLEANER, within_s=CLEAN_WITHIN_S)
@@ -127,8 +128,8 @@ def _wake(process: Process, instance: str) -> None:
 
 def _name_of(process: Process) -> str:
     try:
-        return Path(f"/proc/{process.pid}/comm").read_text().strip()
-    except OSError:
+        return str(psutil.Process(process.pid).name())
+    except psutil.Error:
         return ""
 
 

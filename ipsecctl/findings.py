@@ -4,27 +4,27 @@ The supervisor finds what is strange about what it holds; `ipsecctl.outside` is 
 docs/status.md has all codes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from ipsecctl import ports
-from ipsecctl.processes import Process
+from ipsecctl import ports, programs
 
 Finding = Any
 """A namespace with the fields of `ipc.status.Finding`, which would cost more to load than it is worth here."""
 
 
-def of_answering(report: Any, found: Sequence[Process]) -> Iterator[Finding]:
+def of_answering(report: Any) -> Iterator[Finding]:
     """Processes beside those of a supervisor that answers, and ports that others have."""
-    known = {(role.pid, role.start_time) for role in report.roles} | {(report.pid, report.start_time)}
-    strangers = [process for process in found if (process.pid, process.start_time) not in known]
-    if strangers:
-        # Here, not above: an instance that is well is reported without it.
+    roles = {(role.pid, role.start_time) for role in report.roles} | {(report.pid, report.start_time)}
+    if programs.running(report.instance) - {pid for pid, _ in roles}:
+        # Here, not above: where nobody else runs a program of ours, there is nothing to look at closely.
+        from ipsecctl import processes
         from ipsecctl.offenders import offender
 
-        for process in strangers:
-            yield from offender("illicit-process", process, f"is no process of the supervisor, pid {report.pid}")
+        for process in processes.find(report.instance, programs.namespace_of(report.pid)):
+            if (process.pid, process.start_time) not in roles:
+                yield from offender("illicit-process", process, f"is no process of the supervisor, pid {report.pid}")
     yield from ports_taken(report.pid)
 
 

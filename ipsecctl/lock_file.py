@@ -5,7 +5,8 @@ import json
 import os
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
+
+from ipsecctl.programs import start_time_of
 
 TRIES = 25
 PAUSE_S = 0.02
@@ -27,7 +28,7 @@ class LockState:
     def names_a_process(self) -> bool:
         """Whether the process that the file names is there still, and not another one that has got its pid."""
         try:
-            return self.pid > 0 and _start_time_of(self.pid) == self.start_time
+            return self.pid > 0 and start_time_of(self.pid) == self.start_time
         except OSError:
             return False
 
@@ -70,8 +71,3 @@ def _stated(path: str, descriptor: int) -> LockState:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pid, start_time = 0, 0.0
     return LockState(path=path, exists=True, held=False, pid=pid, start_time=start_time)
-
-
-def _start_time_of(pid: int) -> float:
-    stat = Path(f"/proc/{pid}/stat").read_bytes()
-    return int(stat.rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")

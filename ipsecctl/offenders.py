@@ -1,12 +1,13 @@
 """Processes that should not be there, with all that tells who they are: role, pid, user, age, command line."""
 
-import os
 import pwd
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
+
+import psutil
 
 from ipc.roles import STARTING_NAME, SUPERVISOR_NAME, Role
 from ipsecctl.findings import Finding, finding
@@ -40,19 +41,17 @@ class Details:
 def details(process: Process) -> Details | None:
     """More about `process`; None if it has ended."""
     try:
-        with open(f"/proc/{process.pid}/cmdline", "rb") as file:
-            command = " ".join(os.fsdecode(part) for part in file.read().split(b"\0")[:-1])
-        with open(f"/proc/{process.pid}/status", encoding="utf-8", errors="replace") as status:
-            fields = dict(line.rstrip("\n").split(":\t", 1) for line in status if ":\t" in line)
-    except OSError:
+        looked_at = psutil.Process(process.pid)
+        with looked_at.oneshot():
+            return Details(
+                uid=looked_at.uids().effective,
+                age_s=max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - process.start_time),
+                state=looked_at.status(),
+                command=" ".join(looked_at.cmdline()),
+                name=looked_at.name(),
+            )
+    except psutil.Error:
         return None
-    return Details(
-        uid=int(fields["Uid"].split()[1]),
-        age_s=max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - process.start_time),
-        state=fields["State"].partition("(")[2].rstrip(")"),
-        command=command,
-        name=fields["Name"],
-    )
 
 
 def is_starting(process: Process, seen: Details) -> bool:

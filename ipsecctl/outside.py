@@ -6,27 +6,28 @@ from typing import Any
 
 from ipc.roles import Role
 from ipc.status import Status
-from ipsecctl import kernel_objects, processes, saved_state
+from ipsecctl import kernel_objects, processes, programs
 from ipsecctl.findings import Finding, finding, ports_taken
 from ipsecctl.lock_file import LockState
 from ipsecctl.offenders import offender, seen
 from ipsecctl.processes import Process
 from ipsecctl.report import Report, parse
-from ipsecctl.saved_state import SavedState
+from ipsecctl.saved import Saved
+from ipsecctl.saved import read as read_saved
 
 
 def observe(instance: str, lock: LockState, counter: kernel_objects.Counter, timeout_s: float) -> Report:
     """The status, of which only the outside is known; `timeout_s` is how long the supervisor was waited for."""
-    saved = saved_state.read(instance)
+    saved = read_saved(instance)
     phase = "unknown" if lock.held else "stopped"
     pid = lock.pid if lock.held else 0
     report = parse(Status(running=lock.held, phase=phase, mode="none", instance=instance, pid=pid).to_json())
     holder = holder_of(instance, lock)
-    namespace = processes.namespace_of(holder) if holder else saved.network_namespace
+    namespace = programs.namespace_of(holder) if holder else saved.network_namespace
     found = processes.find(instance, namespace)
     report.processes = [shown for one in found if (shown := seen(one)) is not None]
     objects = counter.result()
-    if namespace not in (0, processes.namespace_of("self")):
+    if namespace not in (0, programs.namespace_of("self")):
         objects = kernel_objects.Counted(lines=(), error="they are in another network namespace")
     report.kernel_objects = [_kind(line) for line in objects.lines]
     if objects.secure:
@@ -48,7 +49,7 @@ def holder_of(instance: str, lock: LockState) -> int:
 
 
 def of_silent(
-    lock: LockState, holder: int, saved: SavedState, found: Sequence[Process], timeout_s: float
+    lock: LockState, holder: int, saved: Saved, found: Sequence[Process], timeout_s: float
 ) -> Iterator[Finding]:
     """The lock is held, by the process `holder` if it is a supervisor, and nobody answers."""
     if holder:
@@ -66,7 +67,7 @@ def of_silent(
 
 
 def of_stopped(
-    lock: LockState, saved: SavedState, found: Sequence[Process], objects: kernel_objects.Counted
+    lock: LockState, saved: Saved, found: Sequence[Process], objects: kernel_objects.Counted
 ) -> Iterator[Finding]:
     """Nobody holds the lock: whatever is there is a leftover."""
     for process in found:
@@ -89,7 +90,7 @@ def _kind(line: str) -> Any:
     return parse(json.dumps({"kind": kind, "count": int(count)}))
 
 
-def _dead(saved: SavedState, found: Sequence[Process]) -> Iterator[Finding]:
+def _dead(saved: Saved, found: Sequence[Process]) -> Iterator[Finding]:
     alive = {(one.pid, one.start_time) for one in found}
     for one in saved.roles:
         if (one.pid, one.start_time) not in alive:
@@ -100,6 +101,6 @@ def _what_became_of(pid: int) -> str:
     """What is to be said of the process that a lock names and that is not its holder."""
     if not pid:
         return "it names no process"
-    if processes.namespace_of(pid):
+    if programs.namespace_of(pid):
         return f"pid {pid}, which it names, is another process now"
     return f"pid {pid}, which it names, is gone"

@@ -1,7 +1,7 @@
-"""Who else has the UDP ports of IKE in a network namespace: read from /proc, since nobody has to be asked.
+"""Who else has the UDP ports of IKE in a network namespace.
 
-A socket is known by its inode. The process behind it is looked for only if there is a stranger's socket at all: that
-means to read what every process has open.
+A socket is known by its inode. The process behind it is looked for, by psutil, only if there is a stranger's socket at
+all: that means to read what every process has open.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ipsecctl import processes
+from ipsecctl import programs
 
 IKE_PORTS = (500, 4500)
 
@@ -32,7 +32,7 @@ def foreign_holders(pid: int | str = "self", ours: int = 0) -> tuple[Holder, ...
     if sockets and ours:
         for inode in _open_sockets(ours):
             sockets.pop(inode, None)
-    return tuple(sorted(_holders(sockets), key=lambda holder: (holder.port, holder.pid))) if sockets else ()
+    return tuple(sorted(_holders(sockets, pid), key=lambda holder: (holder.port, holder.pid))) if sockets else ()
 
 
 def _sockets(pid: int | str) -> dict[int, int]:
@@ -59,21 +59,27 @@ def _open_sockets(pid: int) -> Iterator[int]:
                     yield int(target[8:-1])
 
 
-def _holders(sockets: dict[int, int]) -> set[Holder]:
-    found: set[Holder] = set()
-    left = dict(sockets)
-    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-        held = {inode for inode in _open_sockets(pid) if inode in sockets}
-        for inode in held:
-            left.pop(inode, None)
-        if held and not processes.is_ours(pid):
-            found |= {Holder(port=sockets[inode], pid=pid, name=_name(pid)) for inode in held}
-    return found | {Holder(port=port, pid=0, name="nobody that can be seen") for port in left.values()}
+def _holders(sockets: dict[int, int], pid: int | str) -> set[Holder]:
+    if programs.namespace_of(pid) != programs.namespace_of("self"):
+        elsewhere = "somebody in that network namespace: ask there"
+        return {Holder(port=port, pid=0, name=elsewhere) for port in sockets.values()}
+    # Here, not above: a port that nobody else has is the rule.
+    import psutil
+
+    from ipsecctl.processes import is_ours
+
+    found = set()
+    for connection in psutil.net_connections("udp"):
+        port, holder = connection.laddr.port, connection.pid
+        if port in sockets.values() and not (holder and is_ours(holder)):
+            found.add(Holder(port=port, pid=holder or 0, name=_name(holder) if holder else "nobody that can be seen"))
+    return found
 
 
 def _name(pid: int) -> str:
+    import psutil
+
     try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
+        return str(psutil.Process(pid).name())
+    except psutil.Error:
         return "a process that has ended"

@@ -1,7 +1,8 @@
 """The processes of an instance, found by what they are: the module that Python runs, and the instance it was told.
 
-A pid alone proves nothing: it may have been given to somebody else. A process is known by pid and start time, and a
-signal goes through a descriptor of the process (pidfd) after another look at who it is.
+psutil lists them and says how they are. A pid alone proves nothing: it may have been given to somebody else. A process
+is known by pid and start time, and a signal goes through a descriptor of the process (pidfd) after another look at who
+it is.
 """
 
 import os
@@ -10,11 +11,12 @@ import signal
 import time
 from dataclasses import dataclass
 
-from ipc.roles import MODULES, Role
-from ipsecctl.arguments import DEFAULT_INSTANCE
+import psutil
 
-_ROLE_OF_MODULE = {module: role for role, module in MODULES.items()}
-_INTERPRETER_FLAGS = ("-P", "-I", "-E", "-s", "-B", "-u")
+from ipc.roles import Role
+from ipsecctl.programs import instance_in, namespace_of, program_in, role_in, start_time_of
+
+_ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +25,8 @@ class Process:
 
     role: Role
     pid: int
-    start_time_ticks: int
-    """Clock ticks since boot."""
-
-    @property
-    def start_time(self) -> float:
-        """Seconds since boot, as the supervisor says it."""
-        return self.start_time_ticks / os.sysconf("SC_CLK_TCK")
+    start_time: float
+    """Seconds since boot, from clock ticks: compared by equality, with what the supervisor says too."""
 
     def __str__(self) -> str:
         return f"{self.role.value} (pid {self.pid})"
@@ -41,81 +38,50 @@ def find(instance: str, network_namespace: int = 0) -> tuple[Process, ...]:
     Another network namespace is another instance, were its directory called the same (in a container).
     """
     namespace = network_namespace or namespace_of("self")
-    pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-    found = (process for pid in pids if (process := identify(pid, instance)) is not None)
+    found = (process for pid in psutil.pids() if (process := identify(pid, instance)) is not None)
     return tuple(process for process in found if namespace_of(process.pid) == namespace)
 
 
-def namespace_of(pid: int | str) -> int:
-    """The network namespace of a process, as its inode; 0 if the process has ended."""
+def identify(pid: int, instance: str) -> Process | None:
+    """What process `pid` is to `instance`; None if nothing, or if it has ended."""
     try:
-        return os.stat(f"/proc/{pid}/ns/net").st_ino
-    except OSError:
-        return 0
+        process = psutil.Process(pid)
+        role = role_in(process.cmdline(), instance)
+        if role is None or process.status() in _ENDED:
+            return None
+        return Process(role=role, pid=pid, start_time=start_time_of(pid))
+    except (psutil.Error, OSError):
+        return None
 
 
 def is_stopped(pid: int) -> bool:
     """Whether `pid` is stopped by a signal."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
-    except OSError:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.Error:
         return False
 
 
 def is_ours(pid: int) -> bool:
     """Whether `pid` is a process of ipsecd, of whatever instance."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            arguments = [os.fsdecode(part) for part in file.read().split(b"\0")[:-1]]
-    except OSError:
+        return program_in(psutil.Process(pid).cmdline()) is not None
+    except psutil.Error:
         return False
-    return program_in(arguments) is not None
 
 
-def identify(pid: int, instance: str) -> Process | None:
-    """What process `pid` is to `instance`; None if nothing, or if it has ended."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            arguments = [os.fsdecode(part) for part in file.read().split(b"\0")[:-1]]
-        role = role_in(arguments, instance)
-        if role is None:
-            return None
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    if fields[0] in (b"Z", b"X"):
-        return None
-    return Process(role=role, pid=pid, start_time_ticks=int(fields[19]))
+def neighbour(instance: str) -> str:
+    """Another instance that lives in this network namespace, for people; empty if there is none.
 
-
-def role_in(arguments: list[str], instance: str) -> Role | None:
-    """The role of `instance` that a command line runs: PYTHON [-P] -m MODULE ... --instance DIR, or .../ipsecd ..."""
-    program = program_in(arguments)
-    if program is None:
-        return None
-    role, options = program
-    named = DEFAULT_INSTANCE if role is Role.SUPERVISOR else ""
-    for position, option in enumerate(options):
-        if option == "--instance":
-            named = options[position + 1] if position + 1 < len(options) else ""
-        elif option.startswith("--instance="):
-            named = option.removeprefix("--instance=")
-    return role if named and os.path.abspath(named) == instance else None
-
-
-def program_in(arguments: list[str]) -> tuple[Role, list[str]] | None:
-    """The role that a command line runs, of whatever instance, and its options; None if it is no ipsecd."""
-    rest = arguments[1:]
-    while rest and rest[0] in _INTERPRETER_FLAGS:
-        rest = rest[1:]
-    if rest[:1] == ["-m"] and len(rest) > 1:
-        role = _ROLE_OF_MODULE.get(rest[1])
-        return (role, rest[2:]) if role is not None else None
-    if rest and os.path.basename(rest[0]) == "ipsecd":
-        return Role.SUPERVISOR, rest[1:]
-    return None
+    It owns the kernel objects there, which are not for us to touch.
+    """
+    here = namespace_of("self")
+    for process in psutil.process_iter(["cmdline"]):
+        program = program_in(process.info["cmdline"] or [])
+        other = instance_in(program[0], program[1]) if program is not None else ""
+        if other not in ("", instance) and namespace_of(process.pid) == here:
+            return f"{other} (pid {process.pid})"
+    return ""
 
 
 def end(process: Process, instance: str, grace_s: float) -> str:

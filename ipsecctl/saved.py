@@ -5,6 +5,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ipsecctl.arguments import DEFAULT_SPD
 
@@ -13,16 +14,38 @@ MAX_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Saved:
-    """What of it ipsecctl needs."""
+class SavedProcess:
+    """A role's process, as the supervisor knew it last."""
 
-    spd_path: str
-    here: bool
-    """Saved since the machine booted, by an instance in the present network namespace."""
-    elsewhere: bool
-    """Saved since the machine booted, by an instance in another network namespace."""
-    ip_forward_before: str
+    role: str
+    pid: int
+    start_time: float
+    """Seconds since boot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """What of it ipsecctl needs; all empty if there is none, or none that may be trusted."""
+
+    path: str
+    exists: bool
+    spd_path: str = ""
+    network_namespace: int = 0
+    """The instance's, an inode; 0 if it is not known, or was saved before the machine booted."""
+    ip_forward_before: str = ""
     """What net.ipv4.ip_forward must be again, "0" or "1"; empty if it was not changed."""
+    roles: tuple[SavedProcess, ...] = ()
+    """Its processes; none if it was saved before the machine booted."""
+
+    @property
+    def here(self) -> bool:
+        """Saved since the machine booted, by an instance in the present network namespace."""
+        return self.network_namespace == _present_namespace()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Saved since the machine booted, by an instance in another network namespace."""
+        return self.network_namespace not in (0, _present_namespace())
 
 
 def unsafe(instance: str) -> str:
@@ -42,30 +65,38 @@ def unsafe(instance: str) -> str:
     return ""
 
 
-def read(instance: str) -> Saved | None:
-    """The saved information of `instance`; None if there is none, or none that may be trusted."""
+def read(instance: str) -> Saved:
+    """The saved information of `instance`."""
+    path = f"{instance}/{STATE_NAME}"
+    nothing = Saved(path=path, exists=os.path.lexists(path))
     if unsafe(instance):
-        return None
+        return nothing
     try:
-        descriptor = os.open(f"{instance}/{STATE_NAME}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             fields = json.loads(file.read(MAX_BYTES))
         this_boot = fields["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        this_namespace = fields["network_namespace"] == os.stat("/proc/thread-self/ns/net").st_ino
-        spd_path, before = fields["spd_path"], fields["ip_forward_before"]
+        saved = Saved(
+            path=path,
+            exists=True,
+            spd_path=str(fields["spd_path"]),
+            network_namespace=int(fields["network_namespace"]) if this_boot else 0,
+            ip_forward_before=str(fields["ip_forward_before"]),
+            roles=tuple(_process(one) for one in fields["roles"]) if this_boot else (),
+        )
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if not isinstance(spd_path, str) or before not in ("", "0", "1"):
-        return None
-    return Saved(
-        spd_path=spd_path,
-        here=this_boot and this_namespace,
-        elsewhere=this_boot and not this_namespace,
-        ip_forward_before=before,
-    )
+        return nothing
+    return saved if saved.ip_forward_before in ("", "0", "1") else nothing
 
 
 def spd_path_of(instance: str) -> str:
     """The policy file of the running instance, from its saved information; the default one if there is none."""
-    information = read(instance)
-    return information.spd_path if information is not None and information.spd_path else DEFAULT_SPD
+    return read(instance).spd_path or DEFAULT_SPD
+
+
+def _process(fields: Any) -> SavedProcess:
+    return SavedProcess(role=str(fields["role"]), pid=int(fields["pid"]), start_time=float(fields["start_time"]))
+
+
+def _present_namespace() -> int:
+    return os.stat("/proc/thread-self/ns/net").st_ino

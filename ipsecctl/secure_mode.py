@@ -3,7 +3,7 @@
 from ipc import kept
 from ipsecctl.errors import CommandError
 from ipsecctl.modules import run_module
-from ipsecctl.neighbours import neighbour
+from ipsecctl.processes import neighbour
 
 PROGRAM = "kernel_agent.secure"
 PROGRAM_WITHIN_S = 10.0

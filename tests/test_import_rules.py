@@ -78,8 +78,8 @@ def test_supervisor_uses_zeromq_only_for_the_context_that_ipc_takes() -> None:
     assert {one.file for one in imports_under("supervisor") if one.top == "zmq"} <= {"supervisor/channels.py"}
 
 
-def test_ipsecctl_imports_only_ipc_the_loaders_pure_parts_and_the_standard_library() -> None:
-    assert foreign("ipsecctl", frozenset({"ipc", "policy_loader", "zmq"})) == []
+def test_ipsecctl_imports_only_ipc_the_loaders_pure_parts_psutil_and_the_standard_library() -> None:
+    assert foreign("ipsecctl", frozenset({"ipc", "policy_loader", "psutil", "zmq"})) == []
     impure = frozenset({"policy_loader.loader", "policy_loader.__main__"})
     assert [str(one) for one in imports_under("ipsecctl") if one.module in impure] == []
 

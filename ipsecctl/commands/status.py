@@ -11,7 +11,7 @@ import os
 import time
 
 from ipc import status_socket
-from ipsecctl import exit_codes, findings, lock_file, processes
+from ipsecctl import exit_codes, findings, lock_file
 from ipsecctl.lock_file import LockState
 from ipsecctl.report import Report, parse, render
 
@@ -50,8 +50,7 @@ def observe(instance: str, lock: LockState) -> Report:
             report = parse(status_socket.ask(instance, ANSWER_WITHIN_S))
         except status_socket.NoStatus:
             return _observe_from_outside(instance, lock, deadline)
-        found = processes.find(instance, processes.namespace_of(report.pid))
-        report.findings += findings.of_answering(report, found)
+        report.findings += findings.of_answering(report)
         return report
     return _observe_from_outside(instance, lock, deadline)
 

@@ -1,58 +1,35 @@
 """ipsecctl against a real supervisor with stand-ins for its roles, in a network namespace of its own."""
 
-import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.lab.namespaces import Namespace
+from tests.lab.stage import Stage
 
 pytestmark = pytest.mark.root
 
-ROOT = Path(__file__).resolve().parents[2]
-STAND_INS = ROOT / "tests" / "supervisor"
 
-
-class Desk:
-    """Where an operator sits: a namespace, an instance, and a policy file."""
+class Desk(Stage):
+    """Where an operator sits."""
 
     def __init__(self, namespace: Namespace) -> None:
-        self.namespace = namespace
-        self.base = Path(tempfile.mkdtemp(prefix="ipsecd-desk-"))
-        self.base.chmod(0o711)
-        self.instance = self.base / "run"
-        self.spd = self.base / "ipsec.spd"
-        self.spd.write_text("one two")
+        super().__init__(namespace)
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def run(self, module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            self.namespace.command(sys.executable, "-P", "-m", module, *arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=30,
-            check=False,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(STAND_INS)])},
-        )
-
-    def start_stand_ins(self) -> int:
-        done = self.run("stand_ins.supervisor", "-d", "--instance", str(self.instance), "-f", str(self.spd))
-        assert done.returncode == 0, done.stdout
-        return int(json.loads((self.instance / "ipsecd.lock").read_text())["pid"])
+    def start(self) -> int:
+        """Starts the stand-ins; the supervisor's pid."""
+        self.start_stand_ins()
+        return self.supervisor
 
     def ctl(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return self.run("ipsecctl", "--instance", str(self.instance), *arguments)
+        return self.run("ipsecctl", "--instance", str(self.directory), *arguments)
 
     def impostor(self, module: str) -> int:
         """A process that looks like a role of this instance."""
@@ -61,7 +38,7 @@ class Desk:
         (package / "__main__.py").write_text("import time\nprint(flush=True)\ntime.sleep(60)\n")
         process = subprocess.Popen(
             self.namespace.command(
-                *(sys.executable, "-P", "-m", module, "--instance", str(self.instance), "--supervisor", "1")
+                *(sys.executable, "-P", "-m", module, "--instance", str(self.directory), "--supervisor", "1")
             ),
             env={**os.environ, "PYTHONPATH": str(package.parent)},
             stdout=subprocess.PIPE,
@@ -75,13 +52,11 @@ class Desk:
         status: Any = json.loads(self.ctl("status", "--json").stdout)
         return [finding["code"] for finding in status["findings"]]
 
-    def close(self) -> None:
+    def remove(self) -> None:
         for process in self.processes:
             process.kill()
             process.communicate()
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            os.kill(int(json.loads((self.instance / "ipsecd.lock").read_text())["pid"]), signal.SIGKILL)
-        shutil.rmtree(self.base, ignore_errors=True)
+        super().remove()
 
 
 @pytest.fixture
@@ -91,11 +66,11 @@ def desk() -> Iterator[Desk]:
         try:
             yield made
         finally:
-            made.close()
+            made.remove()
 
 
 def test_a_running_instance_is_reported_with_its_worker_and_exit_code_0(desk: Desk) -> None:
-    desk.start_stand_ins()
+    desk.start()
     done = desk.ctl("status")
     lines = done.stdout.splitlines()
     assert (done.returncode, lines[0]) == (0, "IPsec running"), done.stdout
@@ -105,12 +80,20 @@ def test_a_running_instance_is_reported_with_its_worker_and_exit_code_0(desk: De
 
 
 def test_the_json_has_everything(desk: Desk) -> None:
-    pid = desk.start_stand_ins()
+    pid = desk.start()
     done = desk.ctl("status", "--json")
     status: Any = json.loads(done.stdout)
     assert (done.returncode, status["pid"], status["running"], status["findings"]) == (0, pid, True, [])
     assert status["tunnels"][0]["peer"] == "restored-0"
     assert status["roles"][0]["process"]["effective_capabilities"] == 1 << 12
+
+
+def test_the_status_of_a_healthy_instance_loads_no_library(desk: Desk) -> None:
+    desk.start()
+    done = desk.run("ipsecctl", "--instance", str(desk.directory), "status", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0, done.stdout
+    assert " ipsecctl.report" in done.stdout
+    assert [name for name in ("psutil", "zmq", "pydantic", "ipc.messages") if f" {name}\n" in done.stdout] == []
 
 
 def test_a_stopped_instance_is_reported_with_exit_code_0(desk: Desk) -> None:
@@ -119,7 +102,7 @@ def test_a_stopped_instance_is_reported_with_exit_code_0(desk: Desk) -> None:
 
 
 def test_start_has_nothing_to_do_where_it_runs(desk: Desk) -> None:
-    pid = desk.start_stand_ins()
+    pid = desk.start()
     done = desk.ctl("start")
     assert (done.returncode, done.stdout) == (0, f"ipsecd is already running (pid {pid})\n")
 
@@ -130,7 +113,7 @@ def test_a_start_that_fails_says_why(desk: Desk) -> None:
 
 
 def test_stop_says_each_step_and_leaves_nothing(desk: Desk) -> None:
-    desk.start_stand_ins()
+    desk.start()
     done = desk.ctl("stop")
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1] == "IPsec stopped"
@@ -139,7 +122,7 @@ def test_stop_says_each_step_and_leaves_nothing(desk: Desk) -> None:
 
 
 def test_stop_of_what_does_not_run_complains_cleans_up_anyway_and_exits_1(desk: Desk) -> None:
-    pid = desk.start_stand_ins()
+    pid = desk.start()
     os.kill(pid, signal.SIGKILL)
     worker = desk.impostor("ike_worker")
     assert sorted(desk.findings()) == ["orphaned-process", "stale-lock"]
@@ -149,15 +132,15 @@ def test_stop_of_what_does_not_run_complains_cleans_up_anyway_and_exits_1(desk: 
     assert lines[0].startswith("ipsecctl: IPsec is not running")
     assert lines[1] == "ipsecctl: cleaning up anyway"
     assert f"  ike_worker (pid {worker}) was ended by SIGTERM" in lines
-    assert f"  removed {desk.instance}/ipsecd.lock" in lines
-    assert f"  removed {desk.instance}/state.json" in lines
-    assert [path.name for path in desk.instance.rglob("*") if not path.is_dir()] == ["ipsecd.log"]
+    assert f"  removed {desk.directory}/ipsecd.lock" in lines
+    assert f"  removed {desk.directory}/state.json" in lines
+    assert [path.name for path in desk.directory.rglob("*") if not path.is_dir()] == ["ipsecd.log"]
     assert desk.ctl("status").returncode == 0
     assert len(desk.ctl("stop").stdout.splitlines()) == 2
 
 
 def test_a_second_worker_beside_a_healthy_one_is_illicit(desk: Desk) -> None:
-    desk.start_stand_ins()
+    desk.start()
     worker = desk.impostor("ike_worker")
     done = desk.ctl("status")
     assert done.returncode == 1
@@ -166,7 +149,7 @@ def test_a_second_worker_beside_a_healthy_one_is_illicit(desk: Desk) -> None:
 
 
 def test_a_supervisor_that_does_not_answer_is_reported_in_bounded_time(desk: Desk) -> None:
-    pid = desk.start_stand_ins()
+    pid = desk.start()
     os.kill(pid, signal.SIGSTOP)
     done = desk.ctl("status")
     os.kill(pid, signal.SIGCONT)
@@ -176,15 +159,15 @@ def test_a_supervisor_that_does_not_answer_is_reported_in_bounded_time(desk: Des
 
 
 def test_a_lock_that_was_left_is_named_and_blocks_no_start(desk: Desk) -> None:
-    os.kill(desk.start_stand_ins(), signal.SIGKILL)
+    os.kill(desk.start(), signal.SIGKILL)
     assert desk.findings() == ["stale-lock"]
-    desk.start_stand_ins()
+    desk.start()
     assert desk.findings() == []
 
 
 def test_reload_says_what_is_in_force_and_what_is_wrong(desk: Desk) -> None:
     assert desk.ctl("reload").stdout == "ipsecctl: IPsec is not running\n"
-    desk.start_stand_ins()
+    desk.start()
     desk.spd.write_text("one two three")
     done = desk.ctl("reload")
     assert (done.returncode, done.stdout) == (0, "policy generation 2 is in force: 3 rules\n")
@@ -224,7 +207,7 @@ def test_the_real_roles_start_restart_and_stop(desk: Desk) -> None:
 
 
 def test_nothing_is_stopped_for_a_policy_file_that_is_not_good(desk: Desk) -> None:
-    pid = desk.start_stand_ins()
+    pid = desk.start()
     desk.spd.write_text(GOOD_SPD.replace("bypass", "bypas"))
     desk.spd.chmod(0o600)
     done = desk.ctl("restart")

@@ -11,7 +11,8 @@ import pytest
 from ipc.process import process_start_time
 from ipc.roles import Role
 from ipsecctl import processes
-from ipsecctl.processes import Process, end, find, identify, role_in
+from ipsecctl.processes import Process, end, find, identify
+from ipsecctl.programs import role_in, running
 
 PYTHON = "/usr/bin/python3"
 
@@ -69,6 +70,7 @@ def test_a_process_is_found_with_its_start_time(worker: "subprocess.Popen[bytes]
     (found,) = find(instance())
     assert (found.role, found.pid, found.start_time) == (Role.IKE_WORKER, worker.pid, process_start_time(worker.pid))
     assert find("/run/ipsecd-other") == ()
+    assert (running(instance()), running("/run/ipsecd-other")) == ({worker.pid}, set())
 
 
 def test_a_process_that_ignores_sigterm_is_killed(worker: "subprocess.Popen[bytes]") -> None:
@@ -79,7 +81,7 @@ def test_a_process_that_ignores_sigterm_is_killed(worker: "subprocess.Popen[byte
 
 def test_a_recycled_pid_is_left_alone(worker: "subprocess.Popen[bytes]") -> None:
     (found,) = find(instance())
-    earlier = Process(role=found.role, pid=found.pid, start_time_ticks=found.start_time_ticks - 1)
+    earlier = Process(role=found.role, pid=found.pid, start_time=found.start_time - 0.01)
     assert end(earlier, instance(), 0.2) == f"ike_worker (pid {worker.pid}) had ended already"
     assert worker.poll() is None
 
@@ -89,5 +91,5 @@ def test_a_pid_that_is_gone_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> No
         raise ProcessLookupError
 
     monkeypatch.setattr(processes.os, "pidfd_open", no_such)
-    ghost = Process(role=Role.IKE_WORKER, pid=2**22, start_time_ticks=1)
+    ghost = Process(role=Role.IKE_WORKER, pid=2**22, start_time=0.01)
     assert end(ghost, instance(), 0.1).endswith("had ended already")

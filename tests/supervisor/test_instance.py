@@ -3,12 +3,10 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,27 +19,15 @@ from ipc import status_socket
 from ipc.process import process_start_time
 from ipc.roles import Role, uid_of
 from ipsecctl.client import ask
+from tests.lab import stage as lab
 from tests.lab.namespaces import Namespace
 from tests.lab.waiting import wait_until
 
 pytestmark = pytest.mark.root
 
-ROOT = Path(__file__).resolve().parents[2]
-STAND_INS = Path(__file__).resolve().parent
 
-
-class Stage:
-    """A namespace, a run directory and a policy file for one supervisor."""
-
-    def __init__(self, namespace: Namespace) -> None:
-        self.namespace = namespace
-        self._base = Path(tempfile.mkdtemp(prefix="ipsecd-stage-"))
-        self._base.chmod(0o711)
-        self.directory = self._base / "run"
-        self.spd = self._base / "ipsec.spd"
-        self.spd.write_text("one two")
-        self.spd.chmod(0o600)
-        self.supervisor = 0
+class Stage(lab.Stage):
+    """A supervisor, and what can be asked of it."""
 
     def command(self, *options: str) -> list[str]:
         return self.namespace.command(
@@ -51,28 +37,7 @@ class Stage:
 
     def start(self, *, silence_s: float = 10.0) -> str:
         """Starts a daemon; the lines it said. AssertionError with them if it did not start."""
-        done = self.try_start(silence_s=silence_s)
-        assert done.returncode == 0, done.stdout
-        self.supervisor = int(json.loads((self.directory / "ipsecd.lock").read_text())["pid"])
-        return done.stdout
-
-    def try_start(self, *, silence_s: float = 10.0, broken: Role | None = None) -> "subprocess.CompletedProcess[str]":
-        path = os.pathsep.join([str(ROOT), str(STAND_INS)])
-        return subprocess.run(
-            self.command("-d"),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=30,
-            check=False,
-            env={
-                **os.environ,
-                "PYTHONPATH": path,
-                "STAND_IN_SILENCE_S": str(silence_s),
-                **({"STAND_IN_BROKEN": broken.value} if broken else {}),
-            },
-        )
+        return self.start_stand_ins(STAND_IN_SILENCE_S=str(silence_s))
 
     def status(self) -> Any:
         return json.loads(status_socket.ask(str(self.directory), 20.0))
@@ -95,12 +60,6 @@ class Stage:
 
     def log(self) -> str:
         return (self.directory / "ipsecd.log").read_text()
-
-    def remove(self) -> None:
-        if self.supervisor:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.supervisor, signal.SIGKILL)
-        shutil.rmtree(self._base, ignore_errors=True)
 
 
 def gone(pid: int) -> Callable[[], bool]:
@@ -227,14 +186,13 @@ def test_a_stop_leaves_nothing(stage: Stage) -> None:
 
 
 def test_sigterm_to_a_foreground_supervisor_stops_it_in_order(stage: Stage) -> None:
-    path = os.pathsep.join([str(ROOT), str(STAND_INS)])
     process = subprocess.Popen(
         stage.command(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env=stage.environment(),
     )
     try:
         wait_until("it has started", lambda: _is_running(stage))
@@ -257,7 +215,7 @@ def _is_running(stage: Stage) -> bool:
 
 def test_a_second_start_is_refused_and_hurts_nothing(stage: Stage) -> None:
     stage.start()
-    done = stage.try_start()
+    done = stage.try_stand_ins()
     assert done.returncode == 1
     assert done.stdout == f"ipsecd: ipsecd is already running (pid {stage.supervisor})\n"
     assert stage.status()["findings"] == []
@@ -268,7 +226,7 @@ def test_a_port_that_is_taken_is_named_with_its_holder(stage: Stage, port: int) 
     with contextlib.closing(stage.namespace.udp_socket("0.0.0.0", port)) as other:
         # Even one that would share the port: a packet could go to either.
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        done = stage.try_start()
+        done = stage.try_stand_ins()
     assert done.returncode == 1
     assert f"UDP port {port} is held by " in done.stdout
     assert f"(pid {os.getpid()})" in done.stdout
@@ -287,7 +245,7 @@ def test_a_port_that_is_taken_is_named_with_its_holder(stage: Stage, port: int) 
 def test_a_start_that_fails_says_why_and_leaves_nothing(stage: Stage, policy: str, said: str) -> None:
     stage.spd.write_text(policy)
     started_at = time.monotonic()
-    done = stage.try_start()
+    done = stage.try_stand_ins()
     assert done.returncode == 1
     assert said in done.stdout
     assert time.monotonic() - started_at < 30
@@ -298,7 +256,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(stage: Stage, policy: st
 
 def test_a_missing_policy_file_is_named(stage: Stage) -> None:
     stage.spd.unlink()
-    done = stage.try_start()
+    done = stage.try_stand_ins()
     assert (done.returncode, done.stdout) == (6, f"ipsecd: {stage.spd}: No such file or directory\n")
 
 
@@ -376,8 +334,7 @@ def test_ike_goes_to_the_worker_and_esp_in_udp_to_the_data_path(stage: Stage) ->
 
 def test_a_worker_that_fails_at_its_start_is_reported_and_the_rest_goes_on(stage: Stage) -> None:
     started_at = time.monotonic()
-    done = stage.try_start(broken=Role.IKE_WORKER)
-    stage.supervisor = int(json.loads((stage.directory / "ipsecd.lock").read_text())["pid"])
+    done = stage.try_stand_ins(STAND_IN_BROKEN=Role.IKE_WORKER.value)
     assert time.monotonic() - started_at < 45
     assert done.returncode == 1
     assert "ipsecd: not started: ike_worker, tried again and again: exit code 7" in done.stdout
