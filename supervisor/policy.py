@@ -25,6 +25,11 @@ Planned = Callable[[m.PolicyParsed | None, tuple[str, ...]], None]
 """Called once with what a policy would be, or None and why it can't come into force."""
 
 
+def first_line(errors: tuple[str, ...]) -> str:
+    """The first of several errors, without the excerpt of the file below it."""
+    return errors[0].partition("\n")[0] if errors else ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """A policy file on its way or in force."""

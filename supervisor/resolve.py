@@ -1,4 +1,4 @@
-"""`python -m supervisor.resolve NAME`: the addresses of a host name, one a line; nothing and exit code 1 if it has none.
+"""`python -m supervisor.resolve NAME PID`: the addresses of a host name, one a line; exit code 1 if it has none.
 
 A process of its own, since a resolver waits for the network and runs code of the C library on what the network says.
 It drops root before it asks, is given no descriptor of ours, and dies with the supervisor.

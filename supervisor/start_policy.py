@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from supervisor.errors import FileMissing, FileRefused
 from supervisor.files import FileContent, read_policy
 from supervisor.generations import Generations
+from supervisor.policy import first_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,6 @@ class StartPolicies:
                 self.errors += (str(error),)
                 continue
             if file is not None:
-                reason = f"{self._generations.spd_path} was refused: {self.errors[0]}"
+                reason = f"{self._generations.spd_path} was refused: {first_line(self.errors)}"
                 return Candidate(file=file, backup_reason=reason)
         return None

@@ -27,7 +27,7 @@ from supervisor.child import Child
 from supervisor.child_states import ChildState
 from supervisor.data_path import DataPathKeeper
 from supervisor.generations import Generations
-from supervisor.policy import PolicyKeeper
+from supervisor.policy import PolicyKeeper, first_line
 from supervisor.watchdog import UNRESPONSIVE_S
 
 
@@ -103,7 +103,7 @@ def role_findings(child: Child, role: RoleStatus) -> Iterable[Finding]:
 def policy_findings(keeper: PolicyKeeper, data_path: DataPathKeeper) -> Iterable[Finding]:
     """What is strange about the policy."""
     if keeper.refused:
-        sentence = f"the policy file is not what runs; what ran before goes on. {keeper.refused[0]}"
+        sentence = f"the policy file is not what runs; what ran before goes on. {first_line(keeper.refused)}"
         yield Finding(code="policy-refused", sentence=sentence)
     if keeper.loader_lacks_policy:
         sentence = "the policy loader could not be given the policy in force; peers can't be authenticated"

@@ -1,0 +1,157 @@
+"""A policy is changed under traffic: only what differs is touched, nothing else is lost, and nothing is in clear."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from tests.lab.flood import RunningFlood
+from tests.lab.instance import Instance
+from tests.lab.namespaces import WIRE, LabError
+from tests.lab.ping import RunningPing, ping
+from tests.lab.spd import LEFT_ID, PSK, RIGHT_ID
+from tests.lab.two import Two, two_instances
+from tests.lab.waiting import wait_until
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A rule between the hosts of this number on both sides."""
+
+    name: str
+    host: int
+    more: str = ""
+
+
+KEPT, OTHER = Rule(name="kept", host=1), Rule(name="other", host=2)
+CHANGED, REMOVED, ADDED = Rule(name="changed", host=3), Rule(name="removed", host=4), Rule(name="added", host=5)
+
+
+def spd(side: str, *rules: Rule) -> str:
+    own, other = ("1", "2") if side == "left" else ("2", "1")
+    own_id, other_id = (LEFT_ID, RIGHT_ID) if side == "left" else (RIGHT_ID, LEFT_ID)
+    head = f"""\
+[setup]
+interfaces = ["{WIRE}"]
+unmatched = "bypass"
+
+[peers.peer]
+address = "10.9.0.{other}"
+local_address = "10.9.0.{own}"
+local_id = "{own_id}"
+remote_id = "{other_id}"
+auth = "psk"
+psk = "{PSK}"
+"""
+    return head + "".join(
+        f"""
+[[rules]]
+name = "{rule.name}"
+action = "protect"
+local = ["10.{own}.0.{rule.host}"]
+remote = ["10.{other}.0.{rule.host}"]
+peer = "peer"
+{rule.more}
+"""
+        for rule in rules
+    )
+
+
+LEFT_BEFORE = spd("left", KEPT, CHANGED, REMOVED, OTHER)
+LEFT_AFTER = spd("left", ADDED, KEPT, Rule(name="changed", host=3, more='rekey = "17m"'), OTHER)
+RIGHT = spd("right", KEPT, CHANGED, REMOVED, OTHER, ADDED)
+
+
+def sas(instance: Instance) -> dict[str, str]:
+    """The SPIs of each rule's Child SA."""
+    found = [child.split(" ", 1) for tunnel in instance.tunnels() for child in tunnel.children]
+    return {str(rule): str(spis) for rule, spis in found}
+
+
+def comes_up(two: Two, *rules: Rule) -> None:
+    for rule in rules:
+        source, destination = f"10.1.0.{rule.host}", f"10.2.0.{rule.host}"
+        wait_until(
+            f"rule {rule.name} is up",
+            lambda source=source, destination=destination: (
+                ping(two.wire.left, destination, source=source, wait_s=2.0).received == 1
+            ),
+            timeout_s=30,
+        )
+
+
+def codes(instance: Instance) -> list[str]:
+    return [finding["code"] for finding in instance.status()["findings"]]
+
+
+def test_t28_t29_t30_t36_a_reload_under_a_flood_touches_what_differs_and_nothing_else() -> None:
+    with two_instances(left_spd=LEFT_BEFORE, right_spd=RIGHT) as two:
+        comes_up(two, KEPT, CHANGED, REMOVED, OTHER)
+        before, there = sas(two.left), sas(two.right)
+        assert set(before) == set(there) == {"kept", "changed", "removed", "other"}
+        two.left.write_spd(LEFT_AFTER)
+
+        planned = json.loads(two.left.ctl("reload", "--dry-run", "--json"))["plan"]
+        assert {kind: planned["changes"][kind] for kind in ("added", "changed", "removed")} == {
+            "added": ["added"],
+            "changed": ["changed"],
+            "removed": ["removed"],
+        }
+        cut = {one["rule"]: f"in {one['spi_in']} out {one['spi_out']}" for one in planned["cut"]}
+        assert cut == {name: before[name] for name in ("changed", "removed")}
+        assert sas(two.left) == before
+
+        flood = RunningFlood(two.wire.left, "10.1.0.1", two.wire.right, "10.2.0.1", count=30_000)
+        pings = RunningPing(two.wire.left, "10.2.0.2", source="10.1.0.2", count=300, interval_s=0.01, wait_s=10.0)
+        restless = RunningPing(two.wire.left, "10.2.0.3", source="10.1.0.3", count=300, interval_s=0.01, wait_s=2.0)
+        assert "is in force: 4 rules" in two.left.ctl("reload")
+        in_the_flood = flood.running()
+        counted, pinged = flood.finish(), pings.finish()
+        restless.finish()
+
+        assert in_the_flood, "the flood was over before the reload was"
+        assert (counted.received, counted.refused) == (counted.sent, 0), str(counted)
+        assert pinged.lost == 0, str(pinged)
+        comes_up(two, ADDED, CHANGED)
+        after = sas(two.left)
+        assert {name: after[name] for name in ("kept", "other")} == {name: before[name] for name in ("kept", "other")}
+        assert "removed" not in after
+        assert after["changed"] != before["changed"]
+        wait_until("the peer was told by DELETE", lambda: "removed" not in sas(two.right), timeout_s=30)
+        assert {name: sas(two.right)[name] for name in ("kept", "other")} == {
+            name: there[name] for name in ("kept", "other")
+        }
+        two.capture.stop()
+        two.capture.assert_nothing_clear()
+        print(f"flood: {counted}; pings: {pinged}; {two.capture.summary()}")
+
+
+def test_t39_a_reload_with_an_error_at_any_line_changes_nothing_and_a_rollback_undoes_a_good_one() -> None:
+    with two_instances(left_spd=LEFT_BEFORE, right_spd=RIGHT) as two:
+        comes_up(two, KEPT, REMOVED)
+        before = sas(two.left)
+        policy = two.left.status()["policy"]
+        lines = LEFT_AFTER.splitlines()
+        told = [number for number, line in enumerate(lines) if "=" in line]
+        for number in told[:: max(1, len(told) // 10)][:10]:
+            name = lines[number].partition("=")[0]
+            broken = [*lines[:number], f"{name}x = [[}}", *lines[number + 1 :]]
+            two.left.write_spd("\n".join(broken))
+            with pytest.raises(LabError, match=rf"ipsec\.spd:{number + 1}:"):
+                two.left.ctl("reload")
+            assert codes(two.left) == ["policy-refused"]
+        now = two.left.status()["policy"]
+        assert (now["sha256"], now["generation"]) == (policy["sha256"], policy["generation"])
+        assert sas(two.left) == before
+
+        two.left.write_spd(LEFT_AFTER)
+        two.left.ctl("reload")
+        assert codes(two.left) == []
+        assert "removed" not in sas(two.left)
+        two.left.ctl("policy", "rollback", "1")
+        assert two.left.status()["policy"]["sha256"] == policy["sha256"]
+        assert two.left.spd.read_text() == LEFT_BEFORE
+        assert sas(two.left)["kept"] == before["kept"]
+        comes_up(two, REMOVED)
