@@ -73,7 +73,7 @@ def kernel_release(release: str) -> Check:
 
 def missing_packages() -> Iterator[str]:
     """The Python packages that are needed and not installed."""
-    for name in ("cryptography", "msgpack", "psutil", "pydantic", "pyroute2", "pyzmq"):
+    for name in ("cryptography", "msgpack", "psutil", "pyroute2", "pyzmq", "tomli"):
         try:
             importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

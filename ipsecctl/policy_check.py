@@ -55,7 +55,7 @@ def check(path: str) -> Checked:
     try:
         content, facts = _read(path, MAX_POLICY_BYTES)
         file = read(path, content, stat.S_IMODE(facts.st_mode), facts.st_uid)
-        loaded = file.compile({name: fetch(name) for name in file.psk_files()}, RuleIds())
+        loaded = file.compile({name: fetch(name) for name in file.secret_files()}, RuleIds())
     except FileNotFoundError as error:
         raise NotConfigured(f"{path}: {error.strerror}") from error
     except OSError as error:

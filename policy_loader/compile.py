@@ -1,12 +1,14 @@
-"""A checked draft to what the other roles are told: kernel rules, negotiation rules, peers. No secret in any of it."""
+"""A checked draft to what the other roles are told: kernel rules, negotiation rules, peers, and SAs with manual keys.
+
+Only the last hold a secret, and only the agent is told them.
+"""
 
 import hashlib
-import ipaddress
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ipc.algorithms import EspProposal, IkeProposal
-from ipc.messages import KernelRule, NegotiationRule, Peer
+from ipc.messages import KernelRule, NegotiationRule, Peer, Sa
 from ipc.types import (
     ANY_PORT,
     Action,
@@ -16,13 +18,18 @@ from ipc.types import (
     Mode,
     PortRange,
     Prefix,
+    StartAction,
     TrafficSelector,
     Unmatched,
 )
-from policy_loader.model import Draft, PeerEntry, RuleEntry
+from policy_loader import manual
+from policy_loader.addresses import Spans
+from policy_loader.manual import ManualKeys
+from policy_loader.model import LIFE_PER_REKEY, Draft, PeerEntry, RuleEntry
 from policy_loader.proposals import esp_words, ike_words
 from policy_loader.rule_ids import RuleIds
-from policy_loader.selectors import ANY, Selected, Sides
+from policy_loader.selectors import ANY, Selected, Sides, with_peer_at
+from policy_loader.values import HostName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +43,22 @@ class Policy:
     unmatched: Unmatched
     ip_forward: IpForward
     rules: int
-    """How many the file has."""
+    """How many of the file are enforced."""
     kernel_rules: tuple[KernelRule, ...]
     """Those of the file, and last the one for what no other matches, if that is discarded."""
     negotiation_rules: tuple[NegotiationRule, ...]
     peers: tuple[Peer, ...]
+    manual_sas: tuple[Sa, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromOutside:
+    """What the file names and somebody else had to find."""
+
+    hosts: Mapping[str, IpAddress | None] = field(default_factory=dict)
+    """Addresses of peers by host name; None where there is none."""
+    manual_keys: Mapping[str, ManualKeys] = field(default_factory=dict, repr=False)
+    """By peer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,110 +71,222 @@ class _Proposals:
     esp_text: str
 
 
-def compile_policy(draft: Draft, selected: Sequence[Selected], sha256: bytes, rule_ids: RuleIds) -> Policy:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compiled:
+    """A peer as rules need it."""
+
+    entry: PeerEntry
+    address: IpAddress | None
+    """None: any."""
+    reachable: bool
+    """Its host name, if it has one, stands for an address."""
+    esp: tuple[EspProposal, ...]
+    esp_text: str
+    peer: Peer | None
+    """None for one with manual keys, or one that can't be reached."""
+    print: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RuleOf:
+    """A rule with its peer, on the way to its id."""
+
+    index: int
+    selected: Selected
+    sides: Sides
+    peer: _Compiled | None
+    """None unless the rule protects."""
+
+    @property
+    def entry(self) -> RuleEntry:
+        return self.selected.rule.entry
+
+
+def compile_policy(
+    draft: Draft,
+    selected: Sequence[Selected],
+    sha256: bytes,
+    rule_ids: RuleIds,
+    outside: FromOutside | None = None,
+) -> Policy:
     """The policy of a draft that has no problems, of shape or of meaning; `selected` are its rules with their traffic.
 
     ValueError if it has problems after all.
     """
     if draft.setup is None:
         raise ValueError("a draft without [setup] can't be compiled")
-    compiler = _Compiler(draft)
-    kernel_rules = compiler.kernel_rules(selected, rule_ids)
-    last = (_discard_unmatched(len(kernel_rules), rule_ids),) if draft.setup.unmatched is Unmatched.DISCARD else ()
+    compiler = _Compiler(draft, outside or FromOutside())
+    rules = compiler.rules_of(selected)
+    ids = rule_ids.assign([compiler.fingerprint(rule) for rule in rules])
+    kernel_rules = [compiler.kernel_rule(rule, rule_id) for rule, rule_id in zip(rules, ids, strict=True)]
+    negotiation_rules: list[NegotiationRule] = []
+    manual_sas: list[Sa] = []
+    for rule, kernel in zip(rules, kernel_rules, strict=True):
+        if rule.peer is None or kernel.action is not Action.PROTECT:
+            continue
+        local = _selectors(rule.sides.local, kernel.protocol, kernel.local_port)
+        remote = _selectors(rule.sides.remote, kernel.protocol, kernel.remote_port)
+        if kernel.manual:
+            manual_sas += compiler.manual_sas(rule, kernel, local, remote)
+        else:
+            negotiation_rules.append(_negotiation_rule(rule, kernel, local, remote))
+    last = (_discard_unmatched(len(selected), rule_ids),) if draft.setup.unmatched is Unmatched.DISCARD else ()
     return Policy(
         sha256=sha256,
         data_path=draft.setup.data_path,
-        interfaces=tuple(draft.setup.interfaces),
+        interfaces=draft.setup.interfaces,
         unmatched=draft.setup.unmatched,
         ip_forward=draft.setup.ip_forward,
         rules=len(kernel_rules),
         kernel_rules=(*kernel_rules, *last),
-        negotiation_rules=compiler.negotiation_rules(selected, kernel_rules),
+        negotiation_rules=tuple(negotiation_rules),
         peers=compiler.peers,
+        manual_sas=tuple(manual_sas),
     )
 
 
 class _Compiler:
-    def __init__(self, draft: Draft) -> None:
-        self._draft = draft
+    def __init__(self, draft: Draft, outside: FromOutside) -> None:
+        self._outside = outside
         self._proposals = {
             name: _Proposals(
-                ike=tuple(one.ike),
-                esp=tuple(one.esp),
+                ike=one.ike,
+                esp=one.esp,
                 ike_text=",".join(ike_words(proposal) for proposal in one.ike),
                 esp_text=",".join(esp_words(proposal) for proposal in one.esp),
             )
             for name, one in draft.proposals.items()
         }
-        self._peers = {
-            name: _peer(name, peer, self._proposals[peer.proposals].ike) for name, peer in draft.peers.items()
-        }
-        self._peer_prints = {
-            name: peer_fingerprint(peer, self._proposals[draft.peers[name].proposals].ike_text)
-            for name, peer in self._peers.items()
-        }
+        self._peers = {name: self._compiled(name, entry) for name, entry in draft.peers.items()}
+        self._tails: dict[tuple[object, ...], bytes] = {}
 
     @property
     def peers(self) -> tuple[Peer, ...]:
-        return tuple(self._peers.values())
+        return tuple(one.peer for one in self._peers.values() if one.peer is not None)
 
-    def kernel_rules(self, selected: Sequence[Selected], rule_ids: RuleIds) -> tuple[KernelRule, ...]:
-        ids = rule_ids.assign([self._fingerprint(one.rule.entry, one.sides) for one in selected])
-        return tuple(
-            self._kernel_rule(one.rule.entry, one.sides, position, rule_id)
-            for position, (one, rule_id) in enumerate(zip(selected, ids, strict=True))
-        )
+    def rules_of(self, selected: Sequence[Selected]) -> list[_RuleOf]:
+        """All rules, but for those that speak of an address that could not be found."""
+        rules = []
+        for index, one in enumerate(selected):
+            entry, sides = one.rule.entry, one.sides
+            peer = self._peers[entry.peer or ""] if entry.action is Action.PROTECT else None
+            if peer is not None and isinstance(peer.entry.address, HostName) and entry.mode is Mode.TRANSPORT:
+                if peer.address is None:
+                    continue
+                sides = with_peer_at(entry, sides, peer.address)
+            rules.append(_RuleOf(index=index, selected=one, sides=sides, peer=peer))
+        return rules
 
-    def negotiation_rules(
-        self, selected: Sequence[Selected], kernel_rules: Sequence[KernelRule]
-    ) -> tuple[NegotiationRule, ...]:
-        return tuple(
-            self._negotiation_rule(one.rule.entry, kernel)
-            for one, kernel in zip(selected, kernel_rules, strict=True)
-            if kernel.action is Action.PROTECT
-        )
+    def fingerprint(self, rule: _RuleOf) -> bytes:
+        """A hash of all that matters to the SAs of a rule: traffic, action, mode, lifetimes, proposals, and its peer.
 
-    def _esp(self, entry: RuleEntry) -> _Proposals:
-        return self._proposals[entry.proposals or self._draft.peers[entry.peer or ""].proposals]
+        Not its name, its place, or when it is started, and not what follows its SAs' end.
+        """
+        entry, one = rule.entry, rule.selected
+        ports = (one.local_port.first, one.local_port.last, one.remote_port.first, one.remote_port.last)
+        key: tuple[object, ...] = (entry.action, entry.protocol, *ports, entry.interface)
+        if rule.peer is not None:
+            key += (
+                *(entry.mode, entry.rekey, entry.life, entry.rekey_bytes, entry.life_bytes, entry.rekey_packets),
+                *(entry.life_packets, entry.peer, entry.proposals),
+            )
+        tail = self._tails.get(key)
+        if tail is None:
+            tail = self._tails[key] = self._tail(rule)
+        spans = b"".join([*(span.print for span in rule.sides.local), b"|", *(s.print for s in rule.sides.remote)])
+        return hashlib.sha256(spans + tail).digest()
 
-    def _fingerprint(self, entry: RuleEntry, sides: Sides) -> bytes:
-        if entry.action is not Action.PROTECT:
-            return fingerprint(entry, sides, b"", "")
-        return fingerprint(entry, sides, self._peer_prints[entry.peer or ""], self._esp(entry).esp_text)
+    def _tail(self, rule: _RuleOf) -> bytes:
+        entry, one = rule.entry, rule.selected
+        ports = (one.local_port.first, one.local_port.last, one.remote_port.first, one.remote_port.last)
+        parts: list[object] = [entry.action.name, entry.protocol, *ports, entry.interface]
+        peer = rule.peer
+        if peer is not None:
+            parts += [entry.mode.name, entry.rekey, entry.life_s(), self._esp(rule, peer).esp_text]
+            parts += [entry.rekey_bytes, _life(entry.rekey_bytes, entry.life_bytes)]
+            parts += [entry.rekey_packets, _life(entry.rekey_packets, entry.life_packets)]
+            parts += [peer.reachable, peer.print.hex()]
+        return b"|" + ";".join(map(str, parts)).encode()
 
-    def _kernel_rule(self, entry: RuleEntry, sides: Sides, position: int, rule_id: int) -> KernelRule:
-        protect = entry.action is Action.PROTECT
-        peer = self._peers[entry.peer or ""] if protect else None
+    def kernel_rule(self, rule: _RuleOf, rule_id: int) -> KernelRule:
+        entry, sides, peer = rule.entry, rule.sides, rule.peer
         return KernelRule(
             rule_id=rule_id,
             name=entry.name,
-            position=position,
-            action=entry.action,
+            position=rule.index,
+            # What should be protected and can't be is dropped.
+            action=entry.action if peer is None or peer.reachable else Action.DISCARD,
             protocol=entry.protocol,
-            local=sides.local,
-            remote=sides.remote,
-            local_port=entry.local_port,
-            remote_port=entry.remote_port,
+            local=_prefixes(sides.local),
+            remote=_prefixes(sides.remote),
+            local_port=rule.selected.local_port,
+            remote_port=rule.selected.remote_port,
             mode=entry.mode,
-            local_address=peer.local_address if peer else None,
-            peer_address=peer.address if peer else None,
-            esp_proposals=self._esp(entry).esp if protect else (),
+            local_address=None if peer is None else peer.entry.local_address,
+            peer_address=None if peer is None else peer.address,
+            esp_proposals=() if peer is None else self._esp(rule, peer).esp,
+            interface=entry.interface,
+            manual=peer is not None and peer.entry.manual,
         )
 
-    def _negotiation_rule(self, entry: RuleEntry, kernel: KernelRule) -> NegotiationRule:
-        return NegotiationRule(
-            rule_id=kernel.rule_id,
-            name=kernel.name,
-            position=kernel.position,
-            peer=entry.peer or "",
-            mode=kernel.mode,
-            local=_selectors(kernel.local, kernel.protocol, kernel.local_port),
-            remote=_selectors(kernel.remote, kernel.protocol, kernel.remote_port),
-            esp_proposals=kernel.esp_proposals,
-            start=entry.start,
-            rekey_s=entry.rekey,
-            life_s=entry.life_s(),
+    def manual_sas(
+        self,
+        rule: _RuleOf,
+        kernel: KernelRule,
+        local: tuple[TrafficSelector, ...],
+        remote: tuple[TrafficSelector, ...],
+    ) -> tuple[Sa, ...]:
+        if rule.peer is None:
+            return ()
+        return manual.sas_of(rule.peer.entry, kernel, self._outside.manual_keys[rule.entry.peer or ""], local, remote)
+
+    def _esp(self, rule: _RuleOf, peer: _Compiled) -> "_Proposals | _Compiled":
+        return peer if rule.entry.proposals is None else self._proposals[rule.entry.proposals]
+
+    def _compiled(self, name: str, entry: PeerEntry) -> _Compiled:
+        address = self._outside.hosts.get(entry.address) if isinstance(entry.address, HostName) else entry.address
+        reachable = address is not None or entry.address is None
+        if entry.manual:
+            esp: tuple[EspProposal, ...] = () if entry.algorithm is None else (entry.algorithm,)
+            printed = _manual_fingerprint(name, entry, self._outside.manual_keys[name])
+            peer, esp_text = None, ",".join(map(esp_words, esp))
+        else:
+            proposals = self._proposals[entry.proposals]
+            full = _peer(name, entry, address, proposals.ike)
+            printed = peer_fingerprint(full, proposals.ike_text)
+            peer, esp, esp_text = (full if reachable else None), proposals.esp, proposals.esp_text
+        return _Compiled(
+            entry=entry, address=address, reachable=reachable, esp=esp, esp_text=esp_text, peer=peer, print=printed
         )
+
+
+def _negotiation_rule(
+    rule: _RuleOf, kernel: KernelRule, local: tuple[TrafficSelector, ...], remote: tuple[TrafficSelector, ...]
+) -> NegotiationRule:
+    entry = rule.entry
+    return NegotiationRule(
+        rule_id=kernel.rule_id,
+        name=kernel.name,
+        position=kernel.position,
+        peer=entry.peer or "",
+        mode=kernel.mode,
+        local=local,
+        remote=remote,
+        esp_proposals=kernel.esp_proposals,
+        start=StartAction.RESPOND_ONLY if kernel.peer_address is None else entry.start,
+        rekey_s=entry.rekey,
+        life_s=entry.life_s(),
+        rekey_bytes=entry.rekey_bytes,
+        life_bytes=_life(entry.rekey_bytes, entry.life_bytes),
+        rekey_packets=entry.rekey_packets,
+        life_packets=_life(entry.rekey_packets, entry.life_packets),
+        close_action=entry.close,
+        idle_s=entry.idle,
+    )
+
+
+def _life(soft: int, hard: int | None) -> int:
+    return int(soft * LIFE_PER_REKEY) if hard is None else hard
 
 
 def _discard_unmatched(position: int, rule_ids: RuleIds) -> KernelRule:
@@ -168,38 +298,16 @@ def _discard_unmatched(position: int, rule_ids: RuleIds) -> KernelRule:
         position=position,
         action=Action.DISCARD,
         protocol=0,
-        local=ANY,
-        remote=ANY,
+        local=_prefixes(ANY),
+        remote=_prefixes(ANY),
         local_port=ANY_PORT,
         remote_port=ANY_PORT,
         mode=Mode.TUNNEL,
         local_address=None,
         peer_address=None,
         esp_proposals=(),
+        unmatched=True,
     )
-
-
-def fingerprint(entry: RuleEntry, sides: Sides, peer: bytes, esp: str) -> bytes:
-    """A hash of all that matters to the SAs of a rule: traffic, action, mode, lifetimes, proposals, and its peer.
-
-    Not its name, its place, or when it is started. `peer` is the peer's own fingerprint, `esp` the ESP proposals in
-    words; both are empty for a rule that does not protect.
-    """
-    protect = entry.action is Action.PROTECT
-    ports = (entry.local_port.first, entry.local_port.last, entry.remote_port.first, entry.remote_port.last)
-    parts = (
-        entry.action.name,
-        entry.protocol,
-        *ports,
-        *((entry.mode.name, entry.rekey, entry.life_s(), esp) if protect else ()),
-    )
-    hashed = hashlib.sha256(";".join(map(str, parts)).encode())
-    for prefixes in (sides.local, sides.remote):
-        hashed.update(b"|")
-        for prefix in prefixes:
-            hashed.update(b"%d/%d " % (prefix.address.version, prefix.length) + prefix.address.packed)
-    hashed.update(b"|" + peer)
-    return hashed.digest()
 
 
 def peer_fingerprint(peer: Peer, ike: str) -> bytes:
@@ -226,40 +334,49 @@ def peer_fingerprint(peer: Peer, ike: str) -> bytes:
     return hashed.digest()
 
 
-def _peer(name: str, entry: PeerEntry, ike: Sequence[IkeProposal]) -> Peer:
-    local_id = entry.local_identity()
-    if local_id is None:
-        raise ValueError(f"peer {name} has no local identity")
+def _manual_fingerprint(name: str, entry: PeerEntry, keys: ManualKeys) -> bytes:
+    """As `peer_fingerprint`; the keys are in it, of which a rule id tells 20 bits of a hash."""
+    parts = (name, entry.address, entry.local_address, entry.spi_in, entry.spi_out)
+    hashed = hashlib.sha256(";".join(map(str, parts)).encode())
+    for key in (keys.inward, keys.outward):
+        hashed.update(hashlib.sha256(key.reveal()).digest())
+    return hashed.digest()
+
+
+def _peer(name: str, entry: PeerEntry, address: IpAddress | None, ike: tuple[IkeProposal, ...]) -> Peer:
+    local_id, remote_id = entry.local_identity(), entry.remote_identity()
+    if local_id is None or remote_id is None or entry.auth is None:
+        raise ValueError(f"peer {name} lacks an identity or a way to authenticate")
     return Peer(
         name=name,
-        address=entry.address,
+        address=address,
         local_address=entry.local_address,
         local_id=local_id,
-        remote_id=entry.remote_identity(),
+        remote_id=remote_id,
         auth=entry.auth,
-        ike_proposals=tuple(ike),
+        ike_proposals=ike,
         force_encapsulation=entry.force_encapsulation,
         liveness_s=entry.liveness,
         rekey_s=entry.ike_rekey,
+        reauth_s=entry.reauth,
+        liveness_action=entry.liveness_action,
     )
 
 
-def _selectors(prefixes: Iterable[Prefix], protocol: int, ports: PortRange) -> tuple[TrafficSelector, ...]:
+def _prefixes(spans: Spans) -> tuple[Prefix, ...]:
+    return spans[0].prefixes if len(spans) == 1 else tuple(prefix for span in spans for prefix in span.prefixes)
+
+
+def _selectors(spans: Spans, protocol: int, ports: PortRange) -> tuple[TrafficSelector, ...]:
     return tuple(
-        TrafficSelector(
-            protocol=protocol,
-            start_address=prefix.address,
-            end_address=_last(prefix),
-            start_port=ports.first,
-            end_port=ports.last,
-        )
-        for prefix in prefixes
+        [
+            TrafficSelector(
+                protocol=protocol,
+                start_address=span.first,
+                end_address=span.last,
+                start_port=ports.first,
+                end_port=ports.last,
+            )
+            for span in spans
+        ]
     )
-
-
-def _last(prefix: Prefix) -> IpAddress:
-    address = prefix.address
-    if prefix.length == address.max_prefixlen:
-        return address
-    last = int(address) | ((1 << (address.max_prefixlen - prefix.length)) - 1)
-    return ipaddress.IPv4Address(last) if address.version == 4 else ipaddress.IPv6Address(last)

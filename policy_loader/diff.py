@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ipc.messages import MAX_NAMED, PolicyChanges
 from policy_loader.compile import Policy
 
 
@@ -13,6 +14,8 @@ class PolicyDiff:
     changed: tuple[str, ...]
     removed: tuple[str, ...]
     kept: tuple[str, ...]
+    peers: tuple[str, ...]
+    """Peers that are gone or changed: their IKE SAs go, whatever becomes of the rules."""
 
     def __str__(self) -> str:
         return (
@@ -20,10 +23,25 @@ class PolicyDiff:
             f"{len(self.kept)} kept"
         )
 
+    def told(self) -> PolicyChanges:
+        """The same for the supervisor, with no more names than a message holds."""
+        return PolicyChanges(
+            added=self.added[:MAX_NAMED],
+            changed=self.changed[:MAX_NAMED],
+            removed=self.removed[:MAX_NAMED],
+            peers=self.peers[:MAX_NAMED],
+            added_count=len(self.added),
+            changed_count=len(self.changed),
+            removed_count=len(self.removed),
+            kept_count=len(self.kept),
+            peers_count=len(self.peers),
+        )
+
 
 def diff(old: Policy | None, new: Policy) -> PolicyDiff:
     """From `old` (None: from nothing) to `new`. A rule with the id of an old one is kept, renamed or moved or not."""
     old_names = {rule.rule_id: rule.name for rule in old.kernel_rules} if old else {}
+    new_peers = {peer.name: peer for peer in new.peers}
     new_ids = {rule.rule_id for rule in new.kernel_rules}
     gone = {name for rule_id, name in old_names.items() if rule_id not in new_ids}
     fresh = [rule.name for rule in new.kernel_rules if rule.rule_id not in old_names]
@@ -34,4 +52,5 @@ def diff(old: Policy | None, new: Policy) -> PolicyDiff:
         changed=changed,
         removed=tuple(name for name in old_names.values() if name in removed),
         kept=tuple(rule.name for rule in new.kernel_rules if rule.rule_id in old_names),
+        peers=tuple(peer.name for peer in (old.peers if old else ()) if new_peers.get(peer.name) != peer),
     )

@@ -27,7 +27,7 @@ class PolicyError(Exception):
 MOST_PROBLEMS = 1000
 """No more are looked for: one message holds so many, and nobody reads more."""
 _MOST_COMPARED = 100
-_MOST_LISTED = 20
+_MOST_LISTED = 24
 
 
 def nearest(word: str, known: Collection[str]) -> str:

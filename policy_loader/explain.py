@@ -8,7 +8,7 @@ What a question leaves out (a source port, say) is not guessed: a rule that hang
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ipc.messages import KernelRule
 from ipc.types import ANY_PORT, Action, Direction, IpAddress, PortRange, Prefix, Unmatched
@@ -42,6 +42,10 @@ class Reason(enum.Enum):
     RULE = "rule"
     UNMATCHED = "unmatched"
     """No rule matches: [setup] unmatched says what is done."""
+    AS_IT_LEAVES = "as it leaves"
+    """No rule is about it as it comes in, so that what is done with it as it leaves decides."""
+    LEFT_TUNNEL = "left a tunnel"
+    """No rule is about it as it leaves; that it came by the SA it should is enough."""
     LOOPBACK = "loopback"
     """The kernel asks no policy about it."""
     NEIGHBOUR_DISCOVERY = "neighbour discovery"
@@ -103,9 +107,22 @@ def decide(policy: Policy, packet: Packet, *, secure: bool = False) -> Decision:
     if packet.direction is not Direction.FORWARD:
         return Decision(steps=(_look_up(rules, unmatched, packet, packet.direction),))
     inward = _look_up(rules, unmatched, packet, Direction.FORWARD)
+    if inward.reason is Reason.UNMATCHED and _may_enter_tunnel(rules, packet):
+        inward = replace(inward, action=Action.BYPASS, reason=Reason.AS_IT_LEAVES)
     if inward.action is Action.DISCARD:
         return Decision(steps=(inward,))
-    return Decision(steps=(inward, _look_up(rules, unmatched, packet, Direction.OUT)))
+    outward = _look_up(rules, unmatched, packet, Direction.OUT)
+    if outward.reason is Reason.UNMATCHED and inward.action is Action.PROTECT:
+        outward = replace(outward, action=Action.BYPASS, reason=Reason.LEFT_TUNNEL)
+    return Decision(steps=(inward, outward))
+
+
+def _may_enter_tunnel(rules: Sequence[KernelRule], packet: Packet) -> bool:
+    """Whether a rule protects packets of this IP version."""
+    version = packet.source.version
+    return any(
+        prefix.address.version == version for rule in rules if rule.action is Action.PROTECT for prefix in rule.local
+    )
 
 
 def _look_up(rules: Sequence[KernelRule], unmatched: Unmatched, packet: Packet, direction: Direction) -> Step:

@@ -6,6 +6,7 @@ agent says no, the one before is in force, with its own secrets. Whoever restart
 given the policy in force whole. Nothing here waits without bound.
 """
 
+import datetime
 import itertools
 import logging
 from collections.abc import Iterator, Mapping
@@ -18,34 +19,39 @@ from ipc.errors import PeerGone
 from ipc.links import LOADER_AGENT, LOADER_WORKER
 from ipc.loop import Timer
 from ipc.process import RoleProcess
-from ipc.types import AuthMethod, Secret
 from policy_loader import policy_file
 from policy_loader.credentials import signer
+from policy_loader.credentials.store import PeerCredentials
 from policy_loader.diff import diff
 from policy_loader.errors import MOST_PROBLEMS, PolicyError, printable
-from policy_loader.policy_file import FetchedFile, LoadedPolicy, PolicyFile
+from policy_loader.policy_file import FetchedFile, FoundHost, LoadedPolicy, PolicyFile
 from policy_loader.rule_ids import RuleIds
+from policy_loader.sources.file import SourceFile
 
 log = logging.getLogger(__name__)
 
 ANSWER_WAIT_S = 5.0
-"""How long the supervisor has for the files that a policy names, and the agent for a policy ..."""
+"""How long the supervisor has for the files and hosts that a policy names, and the agent for a policy ..."""
 AGENT_WAIT_PER_RULE_S = 0.0005
 """... of few rules; for each rule it has so much more."""
+
+LONGEST_REASON = 2000
+"""Why a peer is not authenticated, in characters: names in its certificates may be long."""
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
 class _Parsing:
-    """A file that is good so far, and the files it names that are still to come."""
+    """A file that is good so far, and the files and addresses it names that are still to come."""
 
     generation: int
     file: PolicyFile
     wanted: dict[int, str]
-    """Paths by request id."""
+    """Paths and host names by request id."""
     timer: Timer
-    fetched: dict[str, FetchedFile] = field(default_factory=dict)
+    files: dict[str, FetchedFile] = field(default_factory=dict)
+    hosts: dict[str, FoundHost] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +86,7 @@ class Loader:
             {
                 m.ParsePolicy: self._on_parse_policy,
                 m.CredentialContent: self._on_credential_content,
+                m.NameResolved: self._on_name_resolved,
                 m.EnforcePolicy: self._on_enforce_policy,
             }
         )
@@ -101,15 +108,21 @@ class Loader:
     def _on_parse_policy(self, request: m.ParsePolicy, _peer: bytes) -> None:
         self._refuse((f"policy {request.generation} came before this one was parsed",))
         try:
-            file = policy_file.read(request.path, request.content.reveal(), request.mode, request.uid)
+            file = policy_file.read(
+                request.path, request.content.reveal(), request.mode, request.uid, _templates_of(request)
+            )
         except PolicyError as error:
             self._say_refused(request.generation, error.complaints)
             return
-        wanted = {next(self._request_ids): path for path in file.psk_files()}
-        timer = self._loop.call_later(ANSWER_WAIT_S, self._on_credentials_late)
-        self._parsing = _Parsing(generation=request.generation, file=file, wanted=wanted, timer=timer)
-        for request_id, path in wanted.items():
+        paths = {next(self._request_ids): path for path in file.secret_files()}
+        names = {next(self._request_ids): name for name in file.host_names()}
+        timer = self._loop.call_later(ANSWER_WAIT_S, self._on_answers_late)
+        self._parsing = _Parsing(generation=request.generation, file=file, wanted=paths | names, timer=timer)
+        for request_id, path in paths.items():
             self._supervisor.try_send(m.ReadCredential(request_id=request_id, path=path))
+        for request_id, name in names.items():
+            question = m.ResolveName(request_id=request_id, generation=request.generation, name=name)
+            self._supervisor.try_send(question)
         self._finish_parsing_if_complete(self._parsing)
 
     def _on_credential_content(self, answer: m.CredentialContent, _peer: bytes) -> None:
@@ -118,38 +131,49 @@ class Loader:
         if parsing is None or path is None:
             log.debug("a file came that nobody waits for any more")
             return
-        parsing.fetched[path] = FetchedFile(
-            content=answer.content, mode=answer.mode, uid=answer.uid, error=answer.error
-        )
+        parsing.files[path] = FetchedFile(content=answer.content, mode=answer.mode, uid=answer.uid, error=answer.error)
         self._finish_parsing_if_complete(parsing)
 
-    def _on_credentials_late(self) -> None:
+    def _on_name_resolved(self, answer: m.NameResolved, _peer: bytes) -> None:
+        parsing = self._parsing
+        name = parsing.wanted.pop(answer.request_id, None) if parsing else None
+        if parsing is None or name is None:
+            log.debug("addresses came that nobody waits for any more")
+            return
+        parsing.hosts[name] = FoundHost(addresses=answer.addresses, error=answer.error)
+        self._finish_parsing_if_complete(parsing)
+
+    def _on_answers_late(self) -> None:
         if self._parsing is not None:
-            paths = ", ".join(printable(path) for path in self._parsing.wanted.values())
-            self._refuse((f"not read within {ANSWER_WAIT_S:g} s: {paths}"[:8000],))
+            names = ", ".join(printable(name) for name in self._parsing.wanted.values())
+            self._refuse((f"not had within {ANSWER_WAIT_S:g} s: {names}"[:8000],))
 
     def _finish_parsing_if_complete(self, parsing: _Parsing) -> None:
         if parsing.wanted:
             return
         try:
-            loaded = parsing.file.compile(parsing.fetched, self._rule_ids)
+            loaded = parsing.file.compile(parsing.files, self._rule_ids, parsing.hosts)
         except PolicyError as error:
             self._refuse(error.complaints)
             return
         parsing.timer.cancel()
         self._parsing = None
-        policy = loaded.policy
-        peers = {peer.name: peer for peer in policy.peers}
-        self._parsed = _Generation(number=parsing.generation, loaded=loaded, peers=peers)
+        peers = {peer.name: peer for peer in loaded.policy.peers}
+        self._say_parsed(_Generation(number=parsing.generation, loaded=loaded, peers=peers))
+
+    def _say_parsed(self, generation: _Generation) -> None:
+        self._parsed = generation
+        loaded, policy = generation.loaded, generation.loaded.policy
         self._supervisor.try_send(
             m.PolicyParsed(
-                generation=parsing.generation,
+                generation=generation.number,
                 sha256=policy.sha256,
                 rules=policy.rules,
                 data_path=policy.data_path,
                 interfaces=policy.interfaces,
                 ip_forward=policy.ip_forward,
                 warnings=_bounded(loaded.warnings),
+                changes=diff(self._in_force.loaded.policy if self._in_force else None, policy).told(),
                 unmatched=policy.unmatched,
             )
         )
@@ -266,28 +290,37 @@ class Loader:
 
     def _on_compute_auth(self, request: m.ComputeAuth, peer: bytes) -> None:
         try:
-            data = signer.compute_auth(request, *self._secret_of(request.peer))
+            auth = signer.compute_auth(request, *self._credentials_of(request.peer))
         except signer.RequestRefused as error:
             self._refuse_auth(request, error, peer)
             return
-        answer = m.AuthComputed(request_id=request.request_id, method=AuthMethod.PSK, data=data)
+        answer = m.AuthComputed(
+            request_id=request.request_id, method=auth.method, data=auth.data, certificates=auth.certificates
+        )
         self._worker.try_send(answer, peer)
 
     def _on_verify_auth(self, request: m.VerifyAuth, peer: bytes) -> None:
+        reason = ""
         try:
-            valid = signer.verify_auth(request, *self._secret_of(request.peer))
+            now = datetime.datetime.now(datetime.UTC)
+            how = signer.verify_auth(request, *self._credentials_of(request.peer), now)
+            log.debug("peer %s has authenticated: %s", printable(request.peer), how)
+        except signer.NotAuthentic as error:
+            reason = printable(str(error), LONGEST_REASON)
+            log.warning("peer %s is not authenticated: %s", printable(request.peer), reason)
         except signer.RequestRefused as error:
             self._refuse_auth(request, error, peer)
             return
-        self._worker.try_send(m.AuthVerified(request_id=request.request_id, valid=valid), peer)
+        answer = m.AuthVerified(request_id=request.request_id, valid=not reason, reason=reason)
+        self._worker.try_send(answer, peer)
 
-    def _secret_of(self, name: str) -> tuple[m.Peer, Secret]:
+    def _credentials_of(self, name: str) -> tuple[m.Peer, PeerCredentials]:
         generation = self._in_force
         peer = generation.peers.get(name) if generation else None
-        psk = generation.loaded.credentials.psk(name) if generation else None
-        if peer is None or psk is None:
-            raise signer.RequestRefused(f"the policy in force has no peer {printable(name)} with a pre-shared key")
-        return peer, psk
+        credentials = generation.loaded.credentials.of(name) if generation else None
+        if peer is None or credentials is None:
+            raise signer.RequestRefused(f"the policy in force has no peer {printable(name)} that IKE is spoken with")
+        return peer, credentials
 
     def _refuse_auth(self, request: m.ComputeAuth | m.VerifyAuth, reason: signer.RequestRefused, peer: bytes) -> None:
         if self._in_force is None:
@@ -298,11 +331,24 @@ class Loader:
         self._worker.try_send(m.AuthRefused(request_id=request.request_id, reason=str(reason)), peer)
 
 
+def _templates_of(request: m.ParsePolicy) -> SourceFile | None:
+    if not request.templates_path:
+        return None
+    return SourceFile(
+        path=request.templates_path,
+        content=request.templates,
+        mode=request.templates_mode,
+        uid=request.templates_uid,
+    )
+
+
 def _send_kernel_rules(agent: Channel, generation: _Generation) -> None:
     policy = generation.loaded.policy
     agent.send(_begin(generation))
     for rules in _chunks(policy.kernel_rules):
         agent.send(m.AddPolicy(generation=generation.number, rules=rules))
+    for sas in _chunks(policy.manual_sas):
+        agent.send(m.AddManualSas(generation=generation.number, sas=sas))
     agent.send(m.CommitPolicy(generation=generation.number, rules=len(policy.kernel_rules)))
 
 

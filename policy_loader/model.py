@@ -1,14 +1,12 @@
-"""The policy file as pydantic sees it: which tables and keys there are, what each may hold, and every default.
+"""The policy file as it is declared: which tables and keys there are, what each may hold, and every default.
 
-Shape only. What the values mean together (references, families, overlaps) is `validate.py`'s.
+Shape only. What the values mean together (references, families, overlaps) is `validate.py`'s; how a file is read by
+this declaration, `reader.py`'s.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
-
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
-from pydantic_core import ErrorDetails
+from typing import Any
 
 from ipc.algorithms import EspProposal, IkeProposal
 from ipc.types import (
@@ -16,19 +14,22 @@ from ipc.types import (
     Action,
     AuthMethod,
     DataPathKind,
+    EndAction,
     Identity,
     IpAddress,
     IpForward,
     Mode,
     PortRange,
-    Prefix,
     Secret,
     StartAction,
     Unmatched,
 )
 from policy_loader import values
-from policy_loader.errors import Key, Problem, nearest, printable
+from policy_loader.addresses import MOST_PREFIXES, Spans, parse_spans
+from policy_loader.errors import Key, Problem
+from policy_loader.keys import key
 from policy_loader.proposals import parse_esp, parse_ike
+from policy_loader.values import HostName, IcmpType
 
 # ------------------------------------------------------------- every default there is
 
@@ -62,76 +63,145 @@ STARTS = {
     "at-start": StartAction.AT_START,
     "respond-only": StartAction.RESPOND_ONLY,
 }
+ENDS = {"trap": EndAction.TRAP, "start": EndAction.START, "clear": EndAction.CLEAR}
 DATA_PATHS = {"auto": DataPathKind.AUTO, "kernel": DataPathKind.KERNEL, "userspace": DataPathKind.USERSPACE}
 UNMATCHED = {"discard": Unmatched.DISCARD, "bypass": Unmatched.BYPASS}
 IP_FORWARD = {"leave": IpForward.LEAVE, "on": IpForward.ON, "off": IpForward.OFF}
-AUTH = {"psk": AuthMethod.PSK}
+MANUAL = "manual"
+AUTH: dict[str, AuthMethod | None] = {"psk": AuthMethod.PSK, MANUAL: None}
+"""None: the keys stand in the file, and no IKE is spoken."""
 
 MOST_PROPOSALS = 32
-MOST_PREFIXES = 1024
 MOST_INTERFACES = 256
 
-_Name = Annotated[str, PlainValidator(values.parse_name)]
-_Address = Annotated[IpAddress, PlainValidator(values.parse_address)]
-_Identity = Annotated[Identity, PlainValidator(values.parse_identity)]
-_Ports = Annotated[PortRange, PlainValidator(values.parse_ports)]
-_Duration = Annotated[float, PlainValidator(values.parse_duration)]
-_Prefixes = Annotated[
-    list[Annotated[Prefix, PlainValidator(values.parse_prefix)]], Field(min_length=1, max_length=MOST_PREFIXES)
-]
+# ------------------------------------------------------------- JSON Schema of values that many keys have
+
+_TEXT = {"type": "string", "minLength": 1}
+_NAME = {"type": "string", "minLength": 1, "maxLength": values.LONGEST_NAME}
+_DURATION = {"type": ["number", "string"], "minimum": 0, "pattern": "^[0-9]{1,9}[smhd]$"}
+_SIZE = {"type": ["integer", "string"], "minimum": 0, "pattern": f"^[0-9]{{1,12}}({'|'.join(values.SIZE_UNITS)})$"}
+_COUNT = {"type": "integer", "minimum": 0}
+_PORTS = {"type": ["integer", "string"], "minimum": 0, "maximum": 65535, "pattern": "^[0-9]{1,5}(-[0-9]{1,5})?$"}
+_SPI = {
+    "type": ["integer", "string"],
+    "minimum": values.FIRST_SPI,
+    "maximum": values.LAST_SPI,
+    "pattern": "^0x[0-9A-Fa-f]{1,8}$",
+}
+_HEX_KEY = {"type": "string", "pattern": "^(0x)?([0-9A-Fa-f]{2})+$"}
+_PATH = {"type": "string", "pattern": "^/"}
+_BOOL = {"type": "boolean"}
+SPANS_SCHEMA = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MOST_PREFIXES}
 
 
-def _words(parse: Callable[[str], Any]) -> PlainValidator:
-    def validate(value: Any) -> Any:
-        if not isinstance(value, str):
-            raise ValueError('a proposal is text in quotes, such as "aes256gcm16"')
-        return parse(value)
-
-    return PlainValidator(validate)
+def _words(words: Mapping[str, Any]) -> dict[str, Any]:
+    return {"enum": list(words)}
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
+def _proposals() -> dict[str, Any]:
+    return {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MOST_PROPOSALS}
 
 
-class Setup(_Table):
+# ------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
     """[setup]: what concerns the whole host."""
 
-    interfaces: Annotated[
-        list[Annotated[str, PlainValidator(values.parse_interface)]], Field(min_length=1, max_length=MOST_INTERFACES)
-    ]
-    unmatched: Annotated[Unmatched, PlainValidator(values.one_of(UNMATCHED))]
-    data_path: Annotated[DataPathKind, PlainValidator(values.one_of(DATA_PATHS))] = DEFAULT_DATA_PATH
-    ip_forward: Annotated[IpForward, PlainValidator(values.one_of(IP_FORWARD))] = DEFAULT_IP_FORWARD
+    interfaces: tuple[str, ...] = key(
+        values.list_of(values.parse_interface, MOST_INTERFACES),
+        {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MOST_INTERFACES, "uniqueItems": True},
+        "The network interfaces that lead to the peers.",
+        missing='is missing: name the interfaces that IPsec governs, such as interfaces = ["eth0"]',
+    )
+    unmatched: Unmatched = key(
+        values.one_of(UNMATCHED),
+        _words(UNMATCHED),
+        "What happens to a packet that no rule matches.",
+        missing='is missing: say what happens to a packet that no rule matches; "discard": it is dropped, so that '
+        'only what the rules allow passes; "bypass": it passes in clear, as without IPsec',
+    )
+    data_path: DataPathKind = key(
+        values.one_of(DATA_PATHS), _words(DATA_PATHS), "Who does ESP.", default=DEFAULT_DATA_PATH
+    )
+    ip_forward: IpForward = key(
+        values.one_of(IP_FORWARD),
+        _words(IP_FORWARD),
+        "What becomes of net.ipv4.ip_forward while ipsecd runs.",
+        default=DEFAULT_IP_FORWARD,
+    )
 
 
-class ProposalSet(_Table):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalSet:
     """[proposals.NAME]: what IKE and ESP may use, most wanted first. A list that is missing is the built-in one."""
 
-    ike: Annotated[list[Annotated[IkeProposal, _words(parse_ike)]], Field(min_length=1, max_length=MOST_PROPOSALS)] = (
-        Field(default_factory=lambda: [parse_ike(words) for words in DEFAULT_IKE])
+    ike: tuple[IkeProposal, ...] = key(
+        values.list_of(parse_ike, MOST_PROPOSALS),
+        _proposals(),
+        "For IKE SAs, most wanted first.",
+        default=tuple(parse_ike(words) for words in DEFAULT_IKE),
     )
-    esp: Annotated[list[Annotated[EspProposal, _words(parse_esp)]], Field(min_length=1, max_length=MOST_PROPOSALS)] = (
-        Field(default_factory=lambda: [parse_esp(words) for words in DEFAULT_ESP])
+    esp: tuple[EspProposal, ...] = key(
+        values.list_of(parse_esp, MOST_PROPOSALS),
+        _proposals(),
+        "For Child SAs, most wanted first.",
+        default=tuple(parse_esp(words) for words in DEFAULT_ESP),
     )
 
 
-class PeerEntry(_Table):
-    """[peers.NAME]: whom IKE is spoken with, and how each side proves who it is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerEntry:
+    """[peers.NAME]: whom IKE is spoken with, and how each side proves who it is; or keys that never change."""
 
-    address: _Address
-    local_address: _Address | None = None
-    local_id: _Identity | None = None
-    """Default: `local_address`."""
-    remote_id: _Identity | None = None
-    """Default: `address`."""
-    auth: Annotated[AuthMethod, PlainValidator(values.one_of(AUTH))]
-    psk: Annotated[Secret, PlainValidator(values.parse_psk)] | None = Field(default=None, repr=False)
-    psk_file: Annotated[str, PlainValidator(values.parse_path)] | None = None
-    proposals: _Name = DEFAULT_PROPOSALS
-    force_encapsulation: bool = False
-    liveness: _Duration = DEFAULT_LIVENESS_S
-    ike_rekey: _Duration = DEFAULT_IKE_REKEY_S
+    address: IpAddress | HostName | None = key(
+        values.parse_peer_address,
+        _TEXT,
+        'Where the peer is: an address, a host name, or "any".',
+        missing='is missing: write the peer\'s IPv4 or IPv6 address, its host name, or "any"',
+    )
+    local_address: IpAddress | None = key(values.parse_address, _TEXT, "Our address towards this peer.")
+    local_id: Identity | None = key(values.parse_identity, _TEXT, "Who we are to this peer. Default: local_address.")
+    remote_id: Identity | None = key(values.parse_identity, _TEXT, "Whom the peer must prove to be. Default: address.")
+    auth: AuthMethod | None = key(
+        values.one_of(AUTH),
+        _words(AUTH),
+        "How both sides authenticate.",
+        missing='is missing: write auth = "psk", or "manual" where the keys stand in the file',
+    )
+    psk: Secret | None = key(values.parse_psk, _TEXT, "The pre-shared key.", secret=True)
+    psk_file: str | None = key(values.parse_path, _PATH, "A file that holds the pre-shared key.")
+    proposals: str = key(values.parse_name, _NAME, "The set of proposals.", default=DEFAULT_PROPOSALS)
+    force_encapsulation: bool = key(
+        values.parse_bool, _BOOL, "ESP goes in UDP even where no NAT is found.", default=False
+    )
+    liveness: float = key(
+        values.parse_duration, _DURATION, "A peer silent for so long is asked.", default=DEFAULT_LIVENESS_S
+    )
+    liveness_action: EndAction = key(
+        values.one_of(ENDS), _words(ENDS), "What follows when it does not answer.", default=EndAction.TRAP
+    )
+    ike_rekey: float = key(
+        values.parse_duration, _DURATION, "An IKE SA is replaced after so long.", default=DEFAULT_IKE_REKEY_S
+    )
+    reauth: float = key(
+        values.parse_duration, _DURATION, "It is made from the start, AUTH included, after so long.", default=0.0
+    )
+    algorithm: EspProposal | None = key(parse_esp, _TEXT, "With manual keys: what they are for, such as aes256-sha256.")
+    spi_in: int | None = key(values.parse_spi, _SPI, "With manual keys: the SPI of what comes in.")
+    spi_out: int | None = key(values.parse_spi, _SPI, "With manual keys: the SPI of what goes out.")
+    key_in: Secret | None = key(values.parse_key, _HEX_KEY, "The key of what comes in.", secret=True)
+    key_in_file: str | None = key(values.parse_path, _PATH, "A file that holds it.")
+    key_out: Secret | None = key(values.parse_key, _HEX_KEY, "The key of what goes out.", secret=True)
+    key_out_file: str | None = key(values.parse_path, _PATH, "A file that holds it.")
+    given: frozenset[str] = frozenset()
+    """The keys that the peer has itself."""
+
+    @property
+    def manual(self) -> bool:
+        """Whether its keys stand in the file."""
+        return self.auth is None
 
     def local_identity(self) -> Identity | None:
         """Who we are to this peer; None where the file does not say."""
@@ -139,70 +209,107 @@ class PeerEntry(_Table):
             return values.identity_of(self.local_address)
         return self.local_id
 
-    def remote_identity(self) -> Identity:
-        """Whom the peer must prove to be."""
-        return self.remote_id or values.identity_of(self.address)
+    def remote_identity(self) -> Identity | None:
+        """Whom the peer must prove to be; None where the file does not say."""
+        if self.remote_id is not None or self.address is None:
+            return self.remote_id
+        if isinstance(self.address, HostName):
+            return values.parse_identity(str(self.address))
+        return values.identity_of(self.address)
 
 
-class RuleEntry(_Table):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleEntry:
     """[[rules]]: one entry of the SPD (RFC 4301 section 4.4.1); the first that matches a packet decides."""
 
-    name: _Name
-    action: Annotated[Action, PlainValidator(values.one_of(ACTIONS))]
-    local: _Prefixes | None = None
-    """Default: any address of both families, as `remote`."""
-    remote: _Prefixes | None = None
-    protocol: Annotated[int, PlainValidator(values.parse_protocol)] = DEFAULT_PROTOCOL
-    local_port: _Ports = ANY_PORT
-    remote_port: _Ports = ANY_PORT
-    peer: _Name | None = None
-    mode: Annotated[Mode, PlainValidator(values.one_of(MODES))] = DEFAULT_MODE
-    start: Annotated[StartAction, PlainValidator(values.one_of(STARTS))] = DEFAULT_START
-    proposals: _Name | None = None
-    """Default: those of the peer."""
-    rekey: _Duration = DEFAULT_REKEY_S
-    life: _Duration | None = None
-    """Default: LIFE_PER_REKEY times `rekey`."""
+    name: str = key(
+        values.parse_name,
+        _NAME,
+        "A name of its own.",
+        missing="is missing: every rule needs a name of its own",
+    )
+    action: Action = key(
+        values.one_of(ACTIONS),
+        _words(ACTIONS),
+        "What is done with the packets that it matches.",
+        missing="is missing: write protect, bypass or discard",
+    )
+    local: Spans | None = key(
+        parse_spans, SPANS_SCHEMA, "Our side's addresses. Default: any of both families.", grouped=True
+    )
+    remote: Spans | None = key(
+        parse_spans, SPANS_SCHEMA, "The other side's addresses. Default: any of both families.", grouped=True
+    )
+    protocol: int = key(
+        values.parse_protocol,
+        {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 255}, {"enum": list(values.PROTOCOLS)}]},
+        "The IP protocol.",
+        default=DEFAULT_PROTOCOL,
+    )
+    local_port: PortRange = key(values.parse_ports, _PORTS, "Our side's ports.", default=ANY_PORT)
+    remote_port: PortRange = key(values.parse_ports, _PORTS, "The other side's ports.", default=ANY_PORT)
+    icmp_type: IcmpType | None = key(
+        values.parse_icmp_type,
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 255},
+                {"enum": sorted(values.ICMP_TYPES.keys() | values.ICMPV6_TYPES.keys())},
+                {"type": "string", "pattern": "^[0-9]{1,3}(/[0-9]{1,3})?$"},
+            ]
+        },
+        "The type of ICMP message, or type/code. Default: any.",
+    )
+    interface: str = key(
+        values.parse_interface, _TEXT, "The one interface whose packets it matches. Default: any.", default=""
+    )
+    peer: str | None = key(values.parse_name, _NAME, "The peer that the tunnel leads to.")
+    mode: Mode = key(values.one_of(MODES), _words(MODES), "Tunnel or transport mode.", default=DEFAULT_MODE)
+    start: StartAction = key(values.one_of(STARTS), _words(STARTS), "When it is negotiated.", default=DEFAULT_START)
+    proposals: str | None = key(values.parse_name, _NAME, "The set of proposals. Default: that of the peer.")
+    rekey: float = key(
+        values.parse_duration, _DURATION, "A Child SA is replaced after so long.", default=DEFAULT_REKEY_S
+    )
+    life: float | None = key(
+        values.parse_duration, _DURATION, "A Child SA is deleted after so long. Default: 1.25 times rekey."
+    )
+    rekey_bytes: int = key(values.parse_size, _SIZE, "It is replaced after so many bytes.", default=0)
+    life_bytes: int | None = key(
+        values.parse_size, _SIZE, "It is deleted after so many bytes. Default: 1.25 times rekey_bytes."
+    )
+    rekey_packets: int = key(values.parse_count, _COUNT, "It is replaced after so many packets.", default=0)
+    life_packets: int | None = key(
+        values.parse_count, _COUNT, "It is deleted after so many packets. Default: 1.25 times rekey_packets."
+    )
+    close: EndAction = key(
+        values.one_of(ENDS), _words(ENDS), "What follows when the peer deletes it.", default=EndAction.TRAP
+    )
+    idle: float = key(
+        values.parse_duration, _DURATION, "A Child SA without traffic for so long is deleted.", default=0.0
+    )
+    given: frozenset[str] = frozenset()
+    """The keys that the rule has itself."""
 
     def life_s(self) -> float:
         """After this long an SA is deleted, rekeyed or not."""
         return self.rekey * LIFE_PER_REKEY if self.life is None else self.life
 
 
-PROTECT_ONLY = ("peer", "mode", "start", "proposals", "rekey", "life")
+IKE_ONLY_PEER_KEYS = (
+    *("local_id", "remote_id", "psk", "psk_file", "proposals", "force_encapsulation"),
+    *("liveness", "liveness_action", "ike_rekey", "reauth"),
+)
+"""Keys that a peer with manual keys may not have."""
+MANUAL_PEER_KEYS = ("algorithm", "spi_in", "spi_out", "key_in", "key_in_file", "key_out", "key_out_file")
+LIFETIME_KEYS = ("rekey", "life", "rekey_bytes", "life_bytes", "rekey_packets", "life_packets")
+NEGOTIATED_ONLY = ("start", "proposals", *LIFETIME_KEYS, "close", "idle")
+"""Keys that only a rule whose SAs are negotiated may have."""
+PROTECT_ONLY = ("peer", "mode", *NEGOTIATED_ONLY)
 """Keys that only a protect rule may have."""
-
-
-@dataclass(frozen=True, slots=True)
-class _TopLevel:
-    kind: type
-    header: str
-
-
-TABLES: Mapping[str, _TopLevel] = {
-    "setup": _TopLevel(dict, "[setup]"),
-    "proposals": _TopLevel(dict, "[proposals.NAME]"),
-    "peers": _TopLevel(dict, "[peers.NAME]"),
-    "rules": _TopLevel(list, "[[rules]], as often as there are rules"),
+DEFAULTS = {
+    "peers": (PeerEntry, ("local_address", "local_id", *IKE_ONLY_PEER_KEYS[4:])),
+    "rules": (RuleEntry, ("mode", *NEGOTIATED_ONLY)),
 }
-
-_MISSING = {
-    ("setup", "interfaces"): 'is missing: name the interfaces that IPsec governs, such as interfaces = ["eth0"]',
-    ("setup", "unmatched"): (
-        'is missing: say what happens to a packet that no rule matches; "discard": it is dropped, so that only what '
-        'the rules allow passes; "bypass": it passes in clear, as without IPsec'
-    ),
-    ("peers", "address"): "is missing: write the peer's IPv4 or IPv6 address",
-    ("peers", "auth"): 'is missing: write auth = "psk"',
-    ("rules", "name"): "is missing: every rule needs a name of its own",
-    ("rules", "action"): "is missing: write protect, bypass or discard",
-}
-_EXPECTED = {
-    "list_type": 'a list belongs here, in brackets: ["...", "..."]',
-    "too_short": "the list is empty: leave the key out, or write what belongs in it",
-    "bool_type": "write true or false, without quotes",
-    "model_type": "a table belongs here, with keys of its own",
-}
+"""[defaults.peers] and [defaults.rules]: for those that do not say it themselves, and may have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,97 +347,3 @@ class Draft:
     damaged: tuple[Reference, ...]
     """What peers and rules of bad shape mention: that can be checked all the same."""
     problems: tuple[Problem, ...]
-
-
-M = TypeVar("M", bound=BaseModel)
-
-
-def read(data: Mapping[str, Any]) -> Draft:
-    """The draft of a parsed file, with all that is wrong with its shape."""
-    return _Reader(data).draft()
-
-
-class _Reader:
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        self._problems: list[Problem] = []
-        self._damaged: list[Reference] = []
-        for name in data:
-            if name not in TABLES:
-                self._wrong((name,), f"no such table; {nearest(printable(name), TABLES)}")
-        self._setup: Any = self._table(data, "setup")
-        self._proposals: dict[str, Any] = self._table(data, "proposals") or {}
-        self._peers: dict[str, Any] = self._table(data, "peers") or {}
-        self._rules: list[Any] = self._table(data, "rules") or []
-        if "setup" not in data:
-            self._wrong(("setup",), "is missing: a policy begins with a [setup] table")
-
-    def draft(self) -> Draft:
-        proposals = self._read_named(ProposalSet, self._proposals, "proposals")
-        proposals.setdefault(DEFAULT_PROPOSALS, ProposalSet())
-        peers = self._read_named(PeerEntry, self._peers, "peers")
-        rules = [(index, self._read(RuleEntry, table, ("rules", index))) for index, table in enumerate(self._rules)]
-        return Draft(
-            setup=None if self._setup is None else self._read(Setup, self._setup, ("setup",)),
-            proposals=proposals,
-            named_proposals=frozenset({DEFAULT_PROPOSALS, *self._proposals}),
-            peers=peers,
-            named_peers=frozenset(self._peers),
-            rules=tuple(Rule(index=index, entry=entry) for index, entry in rules if entry is not None),
-            damaged=tuple(self._damaged),
-            problems=tuple(self._problems),
-        )
-
-    def _wrong(self, key: Key, text: str) -> None:
-        self._problems.append(Problem(key=key, text=text))
-
-    def _table(self, data: Mapping[str, Any], name: str) -> Any:
-        """The value of a top-level table; None where it is missing or something else."""
-        if name not in data or type(data[name]) is TABLES[name].kind:
-            return data.get(name)
-        self._wrong((name,), f"must be a table: write {TABLES[name].header}")
-        return None
-
-    def _read_named(self, cls: type[M], tables: Mapping[str, Any], kind: str) -> dict[str, M]:
-        good = {}
-        for name, table in tables.items():
-            try:
-                values.parse_name(name)
-            except ValueError as error:
-                self._wrong((kind, name), str(error))
-            entry = self._read(cls, table, (kind, name))
-            if entry is not None:
-                good[name] = entry
-        return good
-
-    def _read(self, cls: type[M], table: Any, key: Key) -> M | None:
-        try:
-            return cls.model_validate(table)
-        except ValidationError as error:
-            details = error.errors(include_url=False, include_input=False)
-        self._problems += [_problem(cls, key, detail) for detail in details]
-        if isinstance(table, dict):
-            peer, proposals = _text_or_none(table, "peer"), _text_or_none(table, "proposals")
-            self._damaged.append(Reference(key=key, peer=peer, proposals=proposals))
-        return None
-
-
-def _text_or_none(table: Mapping[str, Any], name: str) -> str | None:
-    value = table.get(name)
-    return value if isinstance(value, str) and value else None
-
-
-def _problem(cls: type[M], table: Key, detail: ErrorDetails) -> Problem:
-    kind, loc = detail["type"], detail["loc"]
-    context = detail.get("ctx", {})
-    key = (*table, *(part for part in loc if isinstance(part, int) or part in cls.model_fields or part == loc[0]))
-    if kind == "value_error":
-        text = str(context["error"])
-    elif kind == "extra_forbidden":
-        text = f"no such key here; {nearest(printable(str(loc[0])), cls.model_fields)}"
-    elif kind == "missing":
-        text = _MISSING[str(table[0]), str(loc[0])]
-    elif kind == "too_long":
-        text = f"the list has {context['actual_length']} items, at most {context['max_length']} are allowed"
-    else:
-        text = _EXPECTED[kind]
-    return Problem(key=key, text=text)

@@ -1,19 +1,24 @@
 """ipsecd's own policy language: TOML text to values, with the line and column of every key.
 
-`tomllib` alone decides what is TOML and what it says. It gives no positions, so a second walk over the same text,
-made only when something has to be said about the file, finds where each key and list item stands. That walk may take
-for granted what tomllib has checked, which keeps it short: it must only not be confused, never judge.
+`tomli` (the standard library's parser, compiled: large policies are read in a quarter of the time) alone decides what
+is TOML and what it says. It gives no positions, so a second walk over the same text, made only when something has to be
+said about the file, finds where each key and list item stands. That walk may take for granted what tomli has checked,
+which keeps it short: it must only not be confused, never judge.
+
+A complaint shows the line that it is about, and never a secret: values are shown only where `reader.is_public` says so.
 """
 
 import bisect
 import re
-import tomllib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from policy_loader.errors import Key, PolicyError, Problem, printable
+import tomli
 
-_AT = re.compile(r"^(?P<text>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$", re.DOTALL)
+from policy_loader.errors import Key, PolicyError, Problem, printable
+from policy_loader.excerpt import Place, excerpt, hidden_of_broken
+from policy_loader.reader import is_public, public_keys
+
 _STRAY = "a character that must not stand here: is a quote missing, or is this a control character?"
 _NO_END = "a quote is missing: the text that begins before this has no end"
 _TWICE = "a key or table that stands there already, or that another one excludes"
@@ -37,7 +42,7 @@ _WORDS = (
     ("Cannot ", _TWICE),
     ("Duplicate inline table key", _TWICE),
 )
-"""How tomllib's sentences begin, and what an operator is told instead: never the text itself, which may be a secret."""
+"""How tomli's sentences begin, and what an operator is told instead: never the text itself, which may be a secret."""
 
 _BLANK = re.compile(r"(?:[ \t\n]|#[^\n]*)*+")
 _SPACE = re.compile(r"[ \t]*+")
@@ -49,6 +54,8 @@ _STRING = re.compile(
     r"|'[^']*+'"
 )
 _SCALAR = re.compile(r"[^,\]}#\n]++")
+_MANY_BRACKETS = re.compile(r"(?:[\[{]\s*){20}")
+_MANY_DIGITS = re.compile(r"[0-9_]{4000}")
 
 LONGEST_COMPLAINT = 8000
 """In characters: less than a message holds."""
@@ -68,30 +75,33 @@ class Document:
         self.path = path
         self.data = data
         self._text = text
-        self._offsets: dict[Key, int] | None = None
+        self._places: _Walk | None = None
         self._line_starts: list[int] = []
 
     def position(self, key: Key) -> Position:
         """Where `key` stands, or, if it is missing, the table that should have it."""
-        offsets = self._positions()
-        while key and key not in offsets:
-            key = key[:-1]
-        offset = offsets.get(key, 0)
-        lines = self._line_starts
-        line = bisect.bisect_right(lines, offset)
-        return Position(line, offset - lines[line - 1] + 1)
+        offset = self._offset(key)
+        line = bisect.bisect_right(self._line_starts, offset)
+        return Position(line, offset - self._line_starts[line - 1] + 1)
 
     def complaint(self, problem: Problem) -> str:
-        """`problem` as FILE:LINE:COLUMN: key: text."""
+        """`problem` as FILE:LINE:COLUMN: key: text, and below it the line itself with a mark."""
         line, column = self.position(problem.key)
         key = ".".join(printable(part) for part in problem.key if isinstance(part, str))
-        return f"{printable(self.path)}:{line}:{column}: {key or 'file'}: {problem.text}"[:LONGEST_COMPLAINT]
+        shown = excerpt(self._text, Place(line=line, column=column), self._walk().hidden)
+        return _complaint(self.path, Position(line, column), f"{key or 'file'}: {problem.text}", shown)
 
-    def _positions(self) -> dict[Key, int]:
-        if self._offsets is None:
-            self._offsets = _Walk(self._text).offsets()
+    def _offset(self, key: Key) -> int:
+        offsets = self._walk().offsets
+        while key and key not in offsets:
+            key = key[:-1]
+        return offsets.get(key, 0)
+
+    def _walk(self) -> "_Walk":
+        if self._places is None:
+            self._places = _Walk(self._text)
             self._line_starts = [0, *(found.end() for found in re.finditer("\n", self._text))]
-        return self._offsets
+        return self._places
 
 
 def parse(path: str, content: bytes) -> Document:
@@ -102,47 +112,49 @@ def parse(path: str, content: bytes) -> Document:
         before = content[: error.start]
         line = before.count(b"\n") + 1
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
-        raise _syntax_error(path, "not UTF-8, which a policy must be", line, column) from None
+        text = content.decode("utf-8", "replace").replace("\r\n", "\n")
+        raise _syntax_error(path, "not UTF-8, which a policy must be", text, Position(line, column)) from None
     try:
-        return Document(path, tomllib.loads(text), text)
-    except tomllib.TOMLDecodeError as error:
-        raise _toml_error(path, str(error), text) from None
+        return Document(path, tomli.loads(text), text)
+    except tomli.TOMLDecodeError as error:
+        words = next((ours for theirs, ours in _WORDS if error.msg.startswith(theirs)), "this is not TOML")
+        raise _syntax_error(path, words, text, Position(error.lineno, error.colno)) from None
     except RecursionError:
-        raise _syntax_error(path, "lists or tables are nested too deeply", 1, 1) from None
-    except ValueError:  # an integer of thousands of digits, of which tomllib does not say the place
-        raise _syntax_error(path, "a number has too many digits", 1, 1) from None
+        place = _place_of(_MANY_BRACKETS, text)
+        raise _syntax_error(path, "lists or tables are nested too deeply", text, place) from None
+    except ValueError:  # an integer of thousands of digits, of which tomli does not say the place
+        raise _syntax_error(path, "a number has too many digits", text, _place_of(_MANY_DIGITS, text)) from None
 
 
-def _syntax_error(path: str, text: str, line: int, column: int) -> PolicyError:
-    return PolicyError((f"{printable(path)}:{line}:{column}: syntax: {text}",))
+def _place_of(pattern: re.Pattern[str], text: str) -> Position:
+    found = pattern.search(text)
+    before = text[: found.start()] if found else ""
+    return Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
 
 
-def _toml_error(path: str, text: str, source: str) -> PolicyError:
-    found = _AT.match(text)
-    if found is None:
-        return _syntax_error(path, "this is not TOML", 1, 1)
-    words = next((ours for theirs, ours in _WORDS if found["text"].startswith(theirs)), "this is not TOML")
-    if found["line"] is not None:
-        return _syntax_error(path, words, int(found["line"]), int(found["column"]))
-    return _syntax_error(path, f"{words}, at the end of the file", source.count("\n") + 1, 1)
+def _syntax_error(path: str, what: str, text: str, place: Position) -> PolicyError:
+    where = Place(line=place.line, column=place.column)
+    shown = excerpt(text, where, hidden_of_broken(text, where, public_keys()))
+    return PolicyError((_complaint(path, place, f"syntax: {what}", shown),))
+
+
+def _complaint(path: str, place: Position, what: str, shown: str) -> str:
+    text = f"{printable(path)}:{place.line}:{place.column}: {what}"
+    return f"{text[: LONGEST_COMPLAINT - len(shown)]}{shown}"
 
 
 class _Walk:
-    """Goes once over TOML that tomllib has accepted, and notes the offset of each key and list item."""
+    """Goes once over TOML that tomli has accepted, and notes the offset of each key and list item."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
-        self._offsets: dict[Key, int] = {}
         self._table_counts: dict[Key, int] = {}
-
-    def offsets(self) -> dict[Key, int]:
-        """Offset in characters by key. What is nested too deeply to be followed is left out."""
-        try:
-            self._document()
-        except RecursionError:
-            return self._offsets
-        return self._offsets
+        self.offsets: dict[Key, int] = {}
+        """Offset in characters by key."""
+        self.hidden: list[range] = []
+        """Where values stand that may be secrets, in order."""
+        self._document()
 
     def _document(self) -> None:
         table: Key = ()
@@ -174,13 +186,13 @@ class _Walk:
         table: Key = ()
         for name, _ in parts[:-1]:
             table = self._last_of((*table, name))
-            self._offsets.setdefault(table, start)
+            self.offsets.setdefault(table, start)
         table = (*table, parts[-1][0])
         if many:
-            self._offsets.setdefault(table, start)
+            self.offsets.setdefault(table, start)
             self._table_counts[table] = self._table_counts.get(table, 0) + 1
             table = self._last_of(table)
-        self._offsets.setdefault(table, start)
+        self.offsets.setdefault(table, start)
         return table
 
     def _last_of(self, table: Key) -> Key:
@@ -193,7 +205,7 @@ class _Walk:
             self._skip(_SPACE)
             start = self._at
             raw = self._skip(_KEY_PART)
-            parts.append((next(iter(tomllib.loads(f"{raw} = 0"))) if raw[:1] in ("'", '"') else raw, start))
+            parts.append((next(iter(tomli.loads(f"{raw} = 0"))) if raw[:1] in ("'", '"') else raw, start))
             self._skip(_SPACE)
             if not self._text.startswith(".", self._at):
                 return parts
@@ -203,10 +215,14 @@ class _Walk:
         key = table
         for name, start in self._key_parts():
             key = (*key, name)
-            self._offsets.setdefault(key, start)
+            self.offsets.setdefault(key, start)
         self._at += 1  # the "="
         self._skip(_SPACE)
+        start = self._at
         self._value(key)
+        # Of a table in braces, each value is judged by itself.
+        if not is_public(key) and not self._text.startswith("{", start):
+            self.hidden.append(range(start, self._at))
 
     def _value(self, key: Key) -> None:
         first = self._text[self._at : self._at + 1]
@@ -227,7 +243,7 @@ class _Walk:
             if self._text.startswith(",", self._at):
                 self._at += 1
                 continue
-            self._offsets[*key, index] = self._at
+            self.offsets[*key, index] = self._at
             self._value((*key, index))
             index += 1
 

@@ -1,25 +1,28 @@
 """A policy file from its bytes to a policy, in the two steps that need no input or output themselves.
 
-`read` does all that the file alone allows; what it names besides (`PolicyFile.psk_files`) somebody else must fetch;
-`PolicyFile.compile` does the rest. The loader has the supervisor fetch them; a command that checks a file can do it
-by itself.
+`read` does all that the file alone allows; what it names besides (`PolicyFile.secret_files`, `host_names`) somebody
+else must find; `PolicyFile.compile` does the rest. The loader has the supervisor find them; a command that checks a
+file can do it by itself.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ipc.types import Secret
-from policy_loader import model, native, validate
-from policy_loader.compile import Policy, compile_policy
+from ipc.types import IpAddress, Secret
+from policy_loader import manual, native, reader, validate
+from policy_loader.compile import FromOutside, Policy, compile_policy
 from policy_loader.credentials import store
 from policy_loader.credentials.store import CredentialStore
-from policy_loader.errors import PolicyError, Problem, printable
-from policy_loader.model import Draft
+from policy_loader.errors import Key, PolicyError, Problem, printable
+from policy_loader.manual import ManualKeys
+from policy_loader.model import Draft, PeerEntry
 from policy_loader.native import Document
 from policy_loader.rule_ids import RuleIds
-from policy_loader.sources import file
+from policy_loader.sources.file import SourceFile
+from policy_loader.sources.source import PolicySource
 from policy_loader.validate import Findings
+from policy_loader.values import HostName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,14 @@ class FetchedFile:
     content: Secret
     mode: int
     uid: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundHost:
+    """The addresses of a host name, most wanted first, or why there are none (`error` is then not empty)."""
+
+    addresses: tuple[IpAddress, ...]
     error: str = ""
 
 
@@ -43,7 +54,7 @@ class LoadedPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyFile:
-    """A policy file that is good as far as it goes: its pre-shared keys in files are still to come."""
+    """A policy file that is good as far as it goes: secrets in files and the addresses of hosts are still to come."""
 
     sha256: bytes
     _document: Document
@@ -54,59 +65,155 @@ class PolicyFile:
         """The line on which the rule of this position begins."""
         return self._document.position(self._findings.selected[position].rule.key).line
 
-    def psk_files(self) -> tuple[str, ...]:
+    def secret_files(self) -> tuple[str, ...]:
         """The paths to fetch, each once."""
-        return tuple(dict.fromkeys(peer.psk_file for peer in self._draft.peers.values() if peer.psk_file is not None))
+        peers = self._draft.peers.values()
+        paths = (path for peer in peers for path in (peer.psk_file, peer.key_in_file, peer.key_out_file))
+        return tuple(dict.fromkeys(path for path in paths if path is not None))
 
-    def compile(self, files: Mapping[str, FetchedFile], rule_ids: RuleIds) -> LoadedPolicy:
-        """The policy, with the pre-shared keys of `files` (by path); PolicyError where one of them is not good."""
-        psks = {}
-        problems = []
-        warnings = list(self._findings.warnings)
+    def host_names(self) -> tuple[str, ...]:
+        """The names of peers to look up, each once."""
+        addresses = (peer.address for peer in self._draft.peers.values())
+        return tuple(dict.fromkeys(str(address) for address in addresses if isinstance(address, HostName)))
+
+    def compile(
+        self,
+        files: Mapping[str, FetchedFile],
+        rule_ids: RuleIds,
+        hosts: Mapping[str, FoundHost] | None = None,
+    ) -> LoadedPolicy:
+        """The policy, with the secrets of `files` (by path) and the addresses of `hosts` (by name).
+
+        PolicyError where one of the files is not good. A host that was not found is a warning: its rules drop what they
+        should protect, until a reload finds it.
+        """
+        outside = _Outside(files, hosts or {}, self._findings.warnings)
         for name, peer in self._draft.peers.items():
-            key = ("peers", name, "psk_file" if peer.psk_file else "psk")
-            try:
-                psk = peer.psk if peer.psk_file is None else _psk(peer.psk_file, files[peer.psk_file])
-            except ValueError as error:
-                problems.append(Problem(key=key, text=str(error)))
-                continue
-            if psk is not None:
-                psks[name] = psk
-                if store.is_short(psk):
-                    text = (
-                        f"the key has under {store.SHORT_PSK_BYTES} bytes: it can be guessed (openssl rand -base64 32)"
-                    )
-                    warnings.append(Problem(key=key, text=text))
-        if problems:
-            raise PolicyError(_complaints(self._document, problems))
+            outside.take(name, peer)
+        if outside.problems:
+            raise PolicyError(_complaints(self._document, outside.problems))
+        found = FromOutside(hosts=outside.addresses, manual_keys=outside.manual_keys)
         return LoadedPolicy(
-            policy=compile_policy(self._draft, self._findings.selected, self.sha256, rule_ids),
-            credentials=CredentialStore(psks),
-            warnings=_complaints(self._document, warnings),
+            policy=compile_policy(self._draft, self._findings.selected, self.sha256, rule_ids, found),
+            credentials=CredentialStore({name: store.of_psk(psk) for name, psk in outside.psks.items()}),
+            warnings=_complaints(self._document, outside.warnings),
         )
 
 
-def read(path: str, content: bytes, mode: int, uid: int) -> PolicyFile:
-    """The policy file with these bytes, permission bits and owner; PolicyError with all that is wrong with it."""
-    complaints = file.complaints(mode, uid)
+def read(path: str, content: bytes, mode: int, uid: int, templates: PolicySource | None = None) -> PolicyFile:
+    """The policy in a file with these bytes, permission bits and owner; otherwise as `read_source`."""
+    return read_source(SourceFile(path=path, content=Secret(content), mode=mode, uid=uid), templates)
+
+
+def read_source(source: PolicySource, templates: PolicySource | None = None) -> PolicyFile:
+    """The policy of a source, with the templates of another; PolicyError with all that is wrong with either."""
+    complaints = [
+        f"{printable(one.path)}:1:1: file: {text}"
+        for one in (templates, source)
+        if one is not None
+        for text in one.complaints()
+    ]
     if complaints:
-        raise PolicyError(f"{printable(path)}:1:1: file: {text}" for text in complaints)
-    document = native.parse(path, content)
-    draft = model.read(document.data)
+        raise PolicyError(complaints)
+    shared, shared_complaints = _read_templates(templates)
+    content = source.content.reveal()
+    try:
+        document = native.parse(source.path, content)
+    except PolicyError as error:
+        raise PolicyError((*shared_complaints, *error.complaints)) from None
+    draft = reader.read(document.data, shared)
     findings = validate.check(draft)
     problems = (*draft.problems, *findings.problems)
-    if problems:
-        raise PolicyError(_complaints(document, problems))
+    if problems or shared_complaints:
+        raise PolicyError((*shared_complaints, *_complaints(document, problems)))
     return PolicyFile(sha256=hashlib.sha256(content).digest(), _document=document, _draft=draft, _findings=findings)
 
 
-def _psk(path: str, fetched: FetchedFile) -> Secret:
+def _read_templates(source: PolicySource | None) -> tuple[reader.Templates, tuple[str, ...]]:
+    """The templates, and all that is wrong with them."""
+    if source is None:
+        return reader.NO_TEMPLATES, ()
     try:
-        if fetched.error:
-            raise ValueError(printable(fetched.error))
-        return store.psk_of_file(fetched.content, fetched.mode, fetched.uid)
-    except ValueError as error:
-        raise ValueError(f"{printable(path)}: {error}") from None
+        document = native.parse(source.path, source.content.reveal())
+    except PolicyError as error:
+        return reader.NO_TEMPLATES, error.complaints
+    templates = reader.read_templates(document.data)
+    return templates, _complaints(document, templates.problems)
+
+
+class _Outside:
+    """What peers need from outside of the file, and what is wrong with it."""
+
+    def __init__(
+        self, files: Mapping[str, FetchedFile], hosts: Mapping[str, FoundHost], warnings: Iterable[Problem]
+    ) -> None:
+        self._files = files
+        self._hosts = hosts
+        self.psks: dict[str, Secret] = {}
+        self.manual_keys: dict[str, ManualKeys] = {}
+        self.addresses: dict[str, IpAddress | None] = {}
+        self.problems: list[Problem] = []
+        self.warnings = list(warnings)
+
+    def take(self, name: str, peer: PeerEntry) -> None:
+        """Everything of one peer."""
+        if isinstance(peer.address, HostName):
+            self._take_address(("peers", name, "address"), peer.address, peer)
+        if peer.manual:
+            self._take_manual_keys(name, peer)
+        else:
+            self._take_psk(name, peer)
+
+    def _take_address(self, key: Key, host: HostName, peer: PeerEntry) -> None:
+        found = self._hosts.get(host) or FoundHost(addresses=(), error="nobody has looked it up")
+        family = peer.local_address.version if peer.local_address is not None else None
+        fitting = [one for one in found.addresses if family in (None, one.version)]
+        self.addresses[host] = fitting[0] if fitting else None
+        if not fitting:
+            why = printable(found.error) or f"it has no IPv{family} address, as local_address is one"
+            text = f'"{host}" is not found: {why}. The rules of this peer drop their packets until a reload finds it'
+            self.warnings.append(Problem(key=key, text=text))
+
+    def _take_psk(self, name: str, peer: PeerEntry) -> None:
+        def read_psk(file: FetchedFile) -> Secret:
+            return store.psk_of_file(file.content, file.mode, file.uid)
+
+        psk = self._secret(("peers", name, "psk"), peer.psk, peer.psk_file, read_psk)
+        if psk is None:
+            return
+        self.psks[name] = psk
+        if store.is_short(psk):
+            text = f"the key has under {store.SHORT_PSK_BYTES} bytes: it can be guessed (openssl rand -base64 32)"
+            key = ("peers", name, "psk_file" if peer.psk_file else "psk")
+            self.warnings.append(Problem(key=key, text=text))
+
+    def _take_manual_keys(self, name: str, peer: PeerEntry) -> None:
+        def read_key(file: FetchedFile) -> Secret:
+            return manual.key_of_file(file.content, file.mode, file.uid, peer.algorithm)
+
+        inward = self._secret(("peers", name, "key_in"), peer.key_in, peer.key_in_file, read_key)
+        outward = self._secret(("peers", name, "key_out"), peer.key_out, peer.key_out_file, read_key)
+        if inward is None or outward is None:
+            return
+        self.manual_keys[name] = ManualKeys(inward=inward, outward=outward)
+        if inward == outward:
+            text = "the key is the same in both directions: each should have one of its own"
+            self.warnings.append(Problem(key=("peers", name, "key_out"), text=text))
+
+    def _secret(
+        self, key: Key, given: Secret | None, path: str | None, read: Callable[[FetchedFile], Secret]
+    ) -> Secret | None:
+        """The secret that stands in the policy, or in the file `path`; None if that is not good, which is said."""
+        if path is None:
+            return given
+        fetched = self._files[path]
+        try:
+            if fetched.error:
+                raise ValueError(printable(fetched.error))
+            return read(fetched)
+        except ValueError as error:
+            self.problems.append(Problem(key=(*key[:-1], f"{key[-1]}_file"), text=f"{printable(path)}: {error}"))
+            return None
 
 
 def _complaints(document: Document, problems: Iterable[Problem]) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ipc.types import Prefix
-from policy_loader.model import Rule
-from policy_loader.selectors import Selected, Sides
+from policy_loader.addresses import Spans
+from policy_loader.selectors import Selected
 
 MOST_PAIRS_PER_RULE = 256
 MOST_RULES_PER_PAIR = 32
@@ -24,14 +24,14 @@ _Pair = tuple[_PrefixKey, _PrefixKey]
 class Shadow:
     """`rule` never matches; `earlier` is one that is in its way."""
 
-    rule: Rule
-    earlier: Rule
+    rule: Selected
+    earlier: Selected
 
 
 @dataclass(slots=True)
 class _Remotes:
     lengths: set[tuple[int, int]] = field(default_factory=set)
-    rules: dict[_PrefixKey, list[Rule]] = field(default_factory=dict)
+    rules: dict[_PrefixKey, list[Selected]] = field(default_factory=dict)
 
 
 def find(selected: Iterable[Selected]) -> list[Shadow]:
@@ -39,14 +39,15 @@ def find(selected: Iterable[Selected]) -> list[Shadow]:
     index = _Index()
     found = []
     for one in selected:
-        if not one.sides.local or len(one.sides.local) * len(one.sides.remote) > MOST_PAIRS_PER_RULE:
+        local, remote = _prefixes(one.sides.local), _prefixes(one.sides.remote)
+        if not local or len(local) * len(remote) > MOST_PAIRS_PER_RULE:
             continue
-        pairs = list(_pairs(one.sides))
-        earlier = index.cover(one.rule, pairs)
+        pairs = [(ours, theirs) for ours in local for theirs in remote if ours[0] == theirs[0]]
+        earlier = index.cover(one, pairs)
         if earlier is None:
-            index.add(one.rule, pairs)
+            index.add(one, pairs)
         else:
-            found.append(Shadow(rule=one.rule, earlier=earlier))
+            found.append(Shadow(rule=one, earlier=earlier))
     return found
 
 
@@ -55,7 +56,7 @@ class _Index:
         self._lengths: set[tuple[int, int]] = set()
         self._locals: dict[_PrefixKey, _Remotes] = {}
 
-    def add(self, rule: Rule, pairs: list[_Pair]) -> None:
+    def add(self, rule: Selected, pairs: list[_Pair]) -> None:
         for local, remote in pairs:
             self._lengths.add(local[:2])
             remotes = self._locals.setdefault(local, _Remotes())
@@ -64,7 +65,7 @@ class _Index:
             if len(rules) < MOST_RULES_PER_PAIR:
                 rules.append(rule)
 
-    def cover(self, rule: Rule, pairs: list[_Pair]) -> Rule | None:
+    def cover(self, rule: Selected, pairs: list[_Pair]) -> Selected | None:
         earlier = None
         for local, remote in pairs:
             earlier = self._covering(local, remote, rule)
@@ -72,7 +73,7 @@ class _Index:
                 return None
         return earlier
 
-    def _covering(self, local: _PrefixKey, remote: _PrefixKey, rule: Rule) -> Rule | None:
+    def _covering(self, local: _PrefixKey, remote: _PrefixKey, rule: Selected) -> Selected | None:
         for outer_local in _containing(local, self._lengths):
             remotes = self._locals.get(outer_local)
             if remotes is None:
@@ -84,13 +85,8 @@ class _Index:
         return None
 
 
-def _pairs(sides: Sides) -> Iterator[_Pair]:
-    remotes = [_key(prefix) for prefix in sides.remote]
-    for prefix in sides.local:
-        local = _key(prefix)
-        for remote in remotes:
-            if remote[0] == local[0]:
-                yield local, remote
+def _prefixes(spans: Spans) -> list[_PrefixKey]:
+    return [_key(prefix) for span in spans for prefix in span.prefixes]
 
 
 def _key(prefix: Prefix) -> _PrefixKey:
@@ -105,12 +101,13 @@ def _containing(key: _PrefixKey, lengths: set[tuple[int, int]]) -> Iterator[_Pre
             yield version, outer_length, bits >> (length - outer_length)
 
 
-def _covers(earlier: Rule, rule: Rule) -> bool:
-    wide, narrow = earlier.entry, rule.entry
+def _covers(earlier: Selected, later: Selected) -> bool:
+    wide, narrow = earlier.rule.entry, later.rule.entry
     return (
         wide.protocol in (0, narrow.protocol)
-        and wide.local_port.first <= narrow.local_port.first
-        and wide.local_port.last >= narrow.local_port.last
-        and wide.remote_port.first <= narrow.remote_port.first
-        and wide.remote_port.last >= narrow.remote_port.last
+        and wide.interface in ("", narrow.interface)
+        and earlier.local_port.first <= later.local_port.first
+        and earlier.local_port.last >= later.local_port.last
+        and earlier.remote_port.first <= later.remote_port.first
+        and earlier.remote_port.last >= later.remote_port.last
     )

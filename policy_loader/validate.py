@@ -1,17 +1,32 @@
 """What a policy means: whether its parts fit together, beyond each having the right shape (RFC 4301 section 4.4)."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ipc.types import ANY_PORT, Action, Mode
+from ipc.algorithms import WEAK_WORDS
+from ipc.types import ANY_PORT, Action, Mode, StartAction
 from policy_loader import shadows
+from policy_loader.addresses import Spans, span_of_host
 from policy_loader.errors import MOST_PROBLEMS, Key, Problem, nearest, printable
-from policy_loader.model import PROTECT_ONLY, Draft, PeerEntry, Reference, Rule, RuleEntry, Setup
-from policy_loader.selectors import Selected, Sides, host, sides_of
-from policy_loader.values import PROTOCOLS_WITH_PORTS
+from policy_loader.manual import check_manual_peer
+from policy_loader.model import (
+    ACTIONS,
+    MANUAL_PEER_KEYS,
+    NEGOTIATED_ONLY,
+    PROTECT_ONLY,
+    Draft,
+    PeerEntry,
+    Reference,
+    Rule,
+    RuleEntry,
+)
+from policy_loader.proposals import esp_words, ike_words
+from policy_loader.selectors import Selected, icmp_ports, select
+from policy_loader.values import ICMP, ICMPV6, PROTOCOLS_WITH_PORTS, HostName
 
 MOST_SELECTORS = 64
-"""Prefixes on one side of a protect rule: so many traffic selectors go into an IKE message (ipc's bound)."""
+"""Addresses, prefixes and ranges on one side of a protect rule: so many go into an IKE message (ipc's bound)."""
 MOST_RULES = 262_144
 """A quarter of the rule ids, so that a changed rule always finds a fresh one."""
 
@@ -39,8 +54,7 @@ def check(draft: Draft) -> Findings:
     def doubtful(key: Key, text: str) -> None:
         warnings.append(Problem(key=key, text=text))
 
-    if draft.setup is not None:
-        _check_setup(draft.setup, wrong)
+    _check_proposals(draft, doubtful)
     _check_peers(draft, wrong, doubtful)
     _check_names(draft.rules, wrong)
     if len(draft.rules) > MOST_RULES:
@@ -49,55 +63,14 @@ def check(draft: Draft) -> Findings:
     for rule in draft.rules:
         if len(problems) >= MOST_PROBLEMS:
             break
-        sides = sides_of(rule.entry, _peer_of(rule, draft))
-        _check_rule(rule, sides, draft, wrong, doubtful)
-        selected.append(Selected(rule=rule, sides=sides))
+        peer = draft.peers.get(rule.entry.peer) if rule.entry.peer is not None else None
+        one = select(rule, peer)
+        _check_rule(one, peer, draft, wrong, doubtful)
+        selected.append(one)
     for reference in draft.damaged[:MOST_PROBLEMS]:
         _check_reference(reference, draft, wrong)
-    for shadow in shadows.find(selected):
-        earlier = shadow.earlier.entry.name
-        doubtful(
-            shadow.rule.key,
-            f'"{shadow.rule.entry.name}" can never match: rules above it, such as "{earlier}", take all its packets',
-        )
+    _check_shadows(selected, doubtful)
     return Findings(problems=tuple(problems), warnings=tuple(warnings), selected=tuple(selected))
-
-
-def _check_setup(setup: Setup, wrong: Say) -> None:
-    seen = set()
-    for index, name in enumerate(setup.interfaces):
-        if name in seen:
-            wrong(("setup", "interfaces", index), f'"{name}" stands there twice')
-        seen.add(name)
-
-
-def _check_peers(draft: Draft, wrong: Say, doubtful: Say) -> None:
-    used = {rule.entry.peer for rule in draft.rules}
-    seen: dict[tuple[object, ...], str] = {}
-    for name, peer in draft.peers.items():
-        key = ("peers", name)
-        _check_peer(key, peer, draft, wrong)
-        if name not in used:
-            doubtful(key, "no rule uses this peer")
-        same = (peer.address, peer.local_address, peer.local_identity(), peer.remote_identity())
-        if same in seen:
-            wrong(key, f'can\'t be told from peer "{seen[same]}": same addresses and identities')
-        seen[same] = name
-
-
-def _check_peer(key: Key, peer: PeerEntry, draft: Draft, wrong: Say) -> None:
-    if (peer.psk is None) is (peer.psk_file is None):
-        both = "stand there both: keep one" if peer.psk else "are missing: write one of the two"
-        wrong((*key, "psk"), f"psk and psk_file {both}")
-    if peer.local_address is not None and peer.local_address.version != peer.address.version:
-        wrong((*key, "local_address"), f"must be IPv{peer.address.version}, as the peer's address {peer.address} is")
-    if peer.local_address == peer.address:
-        wrong((*key, "local_address"), "is the peer's address too")
-    if peer.local_id is None and peer.local_address is None:
-        wrong((*key, "local_id"), "is missing: write who we are to this peer, or local_address, which then says it")
-    elif peer.local_identity() == peer.remote_identity() and peer.local_address != peer.address:
-        wrong((*key, "remote_id"), "is our own identity too: each side needs one of its own")
-    _check_reference(Reference(key=key, peer=None, proposals=peer.proposals), draft, wrong)
 
 
 def _check_reference(reference: Reference, draft: Draft, wrong: Say) -> None:
@@ -110,6 +83,68 @@ def _check_reference(reference: Reference, draft: Draft, wrong: Say) -> None:
         wrong((*reference.key, "proposals"), text)
 
 
+def _check_proposals(draft: Draft, doubtful: Say) -> None:
+    for name, proposals in draft.proposals.items():
+        words = [("ike", index, ike_words(one)) for index, one in enumerate(proposals.ike)]
+        words += [("esp", index, esp_words(one)) for index, one in enumerate(proposals.esp)]
+        for kind, index, text in words:
+            for word in text.split("-"):
+                if word in WEAK_WORDS:
+                    doubtful(("proposals", name, kind, index), f'"{word}" is weak: {WEAK_WORDS[word]}')
+
+
+# ------------------------------------------------------------- peers
+
+
+def _check_peers(draft: Draft, wrong: Say, doubtful: Say) -> None:
+    uses = Counter(rule.entry.peer for rule in draft.rules)
+    seen: dict[tuple[object, ...], str] = {}
+    for name, peer in draft.peers.items():
+        key = ("peers", name)
+        if not uses[name]:
+            doubtful(key, "no rule uses this peer")
+        if peer.manual:
+            check_manual_peer(key, peer, uses[name], wrong)
+            continue
+        _check_peer(key, peer, draft, wrong)
+        same = (peer.address, peer.local_address, peer.local_identity(), peer.remote_identity())
+        if same in seen:
+            wrong(key, f'can\'t be told from peer "{seen[same]}": same addresses and identities')
+        seen[same] = name
+
+
+def _check_peer(key: Key, peer: PeerEntry, draft: Draft, wrong: Say) -> None:
+    if (peer.psk is None) is (peer.psk_file is None):
+        both = "stand there both: keep one" if peer.psk else "are missing: write one of the two"
+        wrong((*key, "psk"), f"psk and psk_file {both}")
+    for name in MANUAL_PEER_KEYS:
+        if name in peer.given:
+            wrong((*key, name), 'only a peer with auth = "manual" has this: leave it out')
+    check_ends(key, peer, wrong)
+    local_id, remote_id = peer.local_identity(), peer.remote_identity()
+    if local_id is None:
+        wrong((*key, "local_id"), "is missing: write who we are to this peer, or local_address, which then says it")
+    if remote_id is None:
+        wrong((*key, "remote_id"), 'is missing: a peer with address = "any" is known by its identity alone')
+    elif local_id == remote_id and peer.local_address != peer.address:
+        wrong((*key, "remote_id"), "is our own identity too: each side needs one of its own")
+    _check_reference(Reference(key=key, peer=None, proposals=peer.proposals), draft, wrong)
+
+
+def check_ends(key: Key, peer: PeerEntry, wrong: Say) -> None:
+    """Whether the two addresses of a peer go together."""
+    theirs = peer.address
+    if peer.local_address is None or theirs is None or isinstance(theirs, HostName):
+        return
+    if peer.local_address.version != theirs.version:
+        wrong((*key, "local_address"), f"must be IPv{theirs.version}, as the peer's address {theirs} is")
+    elif peer.local_address == theirs:
+        wrong((*key, "local_address"), "is the peer's address too")
+
+
+# ------------------------------------------------------------- rules
+
+
 def _check_names(rules: Iterable[Rule], wrong: Say) -> None:
     seen = set()
     for rule in rules:
@@ -118,54 +153,109 @@ def _check_names(rules: Iterable[Rule], wrong: Say) -> None:
         seen.add(rule.entry.name)
 
 
-def _peer_of(rule: Rule, draft: Draft) -> PeerEntry | None:
-    return None if rule.entry.peer is None else draft.peers.get(rule.entry.peer)
-
-
-def _check_rule(rule: Rule, sides: Sides, draft: Draft, wrong: Say, doubtful: Say) -> None:
-    entry, key = rule.entry, rule.key
+def _check_rule(one: Selected, peer: PeerEntry | None, draft: Draft, wrong: Say, doubtful: Say) -> None:
+    entry, key, sides = one.rule.entry, one.rule.key, one.sides
     if not sides.local:
         wrong((*key, "local"), "local and remote have no address family in common, so no packet can match")
-    for prefix in sides.left_out if sides.local else ():
-        side = "local" if entry.local and prefix in entry.local else "remote"
-        doubtful((*key, side), f"{prefix} has no partner of its family on the other side and is not covered")
-    if entry.protocol not in PROTOCOLS_WITH_PORTS:
-        for name in ("local_port", "remote_port"):
-            if getattr(entry, name) != ANY_PORT:
-                wrong((*key, name), "ports need a protocol that has them: tcp, udp, sctp, dccp or udplite")
+    for span in sides.left_out if sides.local else ():
+        side = "local" if entry.local and span in entry.local else "remote"
+        doubtful((*key, side), f"{span} has no partner of its family on the other side and is not covered")
+    if entry.local_port is not ANY_PORT or entry.remote_port is not ANY_PORT or entry.icmp_type is not None:
+        _check_ports(entry, key, wrong)
+    if entry.interface and draft.setup is not None and entry.interface not in draft.setup.interfaces:
+        known = nearest(entry.interface, draft.setup.interfaces)
+        text = f'"{entry.interface}" is not one of [setup] interfaces; {known}'
+        wrong((*key, "interface"), text)
     if entry.action is Action.PROTECT:
-        _check_protect(rule, sides, draft, wrong)
+        _check_protect(one, peer, draft, wrong)
+    elif not entry.given.isdisjoint(PROTECT_ONLY):
+        for name in PROTECT_ONLY:
+            if name in entry.given:
+                wrong((*key, name), 'only a rule with action = "protect" has this: leave it out')
+
+
+def _check_ports(entry: RuleEntry, key: Key, wrong: Say) -> None:
+    if entry.protocol not in PROTOCOLS_WITH_PORTS:
+        for name, ports in (("local_port", entry.local_port), ("remote_port", entry.remote_port)):
+            if ports != ANY_PORT:
+                wrong((*key, name), "ports need a protocol that has them: tcp, udp, sctp, dccp or udplite")
+    if entry.icmp_type is None:
         return
-    for name in PROTECT_ONLY:
-        if name in entry.model_fields_set:
-            wrong((*key, name), 'only a rule with action = "protect" has this: leave it out')
+    if entry.protocol not in (ICMP, ICMPV6):
+        wrong((*key, "icmp_type"), 'needs protocol = "icmp" or protocol = "icmpv6"')
+    elif icmp_ports(entry) is None:
+        family, other = ("ICMP", "ICMPv6") if entry.protocol == ICMP else ("ICMPv6", "ICMP")
+        wrong((*key, "icmp_type"), f"{family} has no such type, {other} has: write its number, or the other protocol")
 
 
-def _check_protect(rule: Rule, sides: Sides, draft: Draft, wrong: Say) -> None:
-    entry, key = rule.entry, rule.key
+def _check_protect(one: Selected, peer: PeerEntry | None, draft: Draft, wrong: Say) -> None:
+    entry, key = one.rule.entry, one.rule.key
     if entry.peer is None:
         wrong((*key, "peer"), "is missing: a protect rule names the peer that its tunnel leads to")
-    _check_reference(Reference(key=key, peer=entry.peer, proposals=entry.proposals), draft, wrong)
+    if entry.peer not in draft.peers or entry.proposals is not None:
+        _check_reference(Reference(key=key, peer=entry.peer, proposals=entry.proposals), draft, wrong)
+    _check_side((*key, "local"), one.sides.local, wrong)
+    _check_side((*key, "remote"), one.sides.remote, wrong)
+    if peer is not None and peer.manual:
+        for name in NEGOTIATED_ONLY:
+            if name in entry.given:
+                wrong((*key, name), "manual keys are never negotiated: leave it out")
+        if entry.mode is Mode.TRANSPORT and one.sides.local:
+            _check_transport(key, entry, peer, wrong)
+        return
+    _check_lifetimes(key, entry, wrong)
+    if peer is None:
+        return
+    if peer.address is None and entry.start is not StartAction.RESPOND_ONLY and "start" in entry.given:
+        wrong((*key, "start"), 'a peer with address = "any" can\'t be called: write "respond-only", or leave it out')
+    if entry.mode is Mode.TRANSPORT and one.sides.local:
+        _check_transport(key, entry, peer, wrong)
+
+
+def _check_side(key: Key, spans: Spans, wrong: Say) -> None:
+    if len(spans) > MOST_SELECTORS:
+        wrong(key, f"a protect rule has at most {MOST_SELECTORS} prefixes and ranges on a side: split the rule")
+
+
+def _check_lifetimes(key: Key, entry: RuleEntry, wrong: Say) -> None:
     life_s = entry.life_s()
     if life_s and entry.rekey >= life_s:
         wrong((*key, "life"), f"must be longer than rekey ({entry.rekey:g} s), or the SA ends before it is replaced")
     if life_s == 0.0 and entry.rekey == 0.0:
         wrong((*key, "life"), "rekey and life can't both be 0: keys would be used for ever")
-    for name, prefixes in (("local", sides.local), ("remote", sides.remote)):
-        if len(prefixes) > MOST_SELECTORS:
-            wrong((*key, name), f"a protect rule has at most {MOST_SELECTORS} prefixes on a side: split the rule")
-    peer = _peer_of(rule, draft)
-    if entry.mode is Mode.TRANSPORT and peer is not None and sides.local:
-        _check_transport(key, entry, peer, wrong)
+    for unit, soft, hard in (
+        ("bytes", entry.rekey_bytes, entry.life_bytes),
+        ("packets", entry.rekey_packets, entry.life_packets),
+    ):
+        if hard and soft >= hard:
+            text = f"must be more than rekey_{unit} ({soft}), or the SA ends before it is replaced"
+            wrong((*key, f"life_{unit}"), text)
 
 
 def _check_transport(key: Key, entry: RuleEntry, peer: PeerEntry, wrong: Say) -> None:
-    if entry.remote is not None and entry.remote != [host(peer.address)]:
-        wrong((*key, "remote"), f'in transport mode this is the peer itself: leave it out, or write ["{peer.address}"]')
+    theirs = peer.address
+    if theirs is None:
+        wrong((*key, "mode"), 'transport mode needs to know the peer\'s address, which is "any": write "tunnel"')
+    elif isinstance(theirs, HostName):
+        if entry.remote is not None:
+            wrong((*key, "remote"), f"in transport mode this is the peer itself, {theirs}: leave it out")
+    elif entry.remote is not None and entry.remote != (span_of_host(theirs),):
+        wrong((*key, "remote"), f'in transport mode this is the peer itself: leave it out, or write ["{theirs}"]')
     if entry.local is None:
         return
-    local = host(peer.local_address) if peer.local_address is not None else None
-    if len(entry.local) != 1 or entry.local[0].length != entry.local[0].address.max_prefixlen:
+    local = (span_of_host(peer.local_address),) if peer.local_address is not None else None
+    if len(entry.local) != 1 or entry.local[0].first != entry.local[0].last:
         wrong((*key, "local"), "in transport mode this is our own address, one: leave it out, or write just that")
-    elif local is not None and entry.local[0] != local:
+    elif local is not None and entry.local != local:
         wrong((*key, "local"), f"in transport mode this is the peer's local_address, {peer.local_address}")
+
+
+def _check_shadows(selected: Iterable[Selected], doubtful: Say) -> None:
+    words = {action: word for word, action in ACTIONS.items()}
+    for shadow in shadows.find(selected):
+        rule, earlier = shadow.rule.rule.entry, shadow.earlier.rule.entry
+        text = f'"{rule.name}" can never match: rules above it, such as "{earlier.name}", take all its packets'
+        if rule.action is not earlier.action:
+            text += f'. They contradict each other: "{earlier.name}" says {words[earlier.action]}, '
+            text += f'"{rule.name}" {words[rule.action]}'
+        doubtful(shadow.rule.rule.key, text)

@@ -1,17 +1,19 @@
 """The values of a policy file: from what TOML holds to what the roles speak of.
 
 Each function takes whatever stood behind the key and gives the value, or raises ValueError with a sentence for the
-operator: what is wrong and what would be right. `parse_psk` never says what it was given.
+operator: what is wrong and what would be right. Those for secrets never say what they were given. Addresses have a
+file of their own, `addresses.py`.
 """
 
 import ipaddress
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from ipc.types import Identity, IdType, IpAddress, PortRange, Prefix, Secret
+from ipc.types import Identity, IdType, IpAddress, PortRange, Secret
 from policy_loader.errors import nearest, printable
 
 T = TypeVar("T")
@@ -38,6 +40,38 @@ PROTOCOLS: Mapping[str, int] = MappingProxyType(
 )
 """IANA "Assigned Internet Protocol Numbers", by the names of /etc/protocols."""
 PROTOCOLS_WITH_PORTS = frozenset({6, 17, 33, 132, 136})
+ICMP, ICMPV6 = 1, 58
+ICMP_TYPES: Mapping[str, int] = MappingProxyType(
+    {
+        "echo-reply": 0,
+        "destination-unreachable": 3,
+        "redirect": 5,
+        "echo-request": 8,
+        "router-advertisement": 9,
+        "router-solicitation": 10,
+        "time-exceeded": 11,
+        "parameter-problem": 12,
+        "timestamp-request": 13,
+        "timestamp-reply": 14,
+    }
+)
+"""IANA "ICMP Type Numbers"."""
+ICMPV6_TYPES: Mapping[str, int] = MappingProxyType(
+    {
+        "destination-unreachable": 1,
+        "packet-too-big": 2,
+        "time-exceeded": 3,
+        "parameter-problem": 4,
+        "echo-request": 128,
+        "echo-reply": 129,
+        "router-solicitation": 133,
+        "router-advertisement": 134,
+        "neighbour-solicitation": 135,
+        "neighbour-advertisement": 136,
+        "redirect": 137,
+    }
+)
+"""IANA "ICMPv6 type Numbers"."""
 
 LONGEST_NAME = 128
 LONGEST_PATH = 4096
@@ -46,19 +80,91 @@ LONGEST_INTERFACE_NAME = 15
 """IFNAMSIZ less its end (net/if.h)."""
 LONGEST_DURATION_S = 365 * 86400.0
 
+SIZE_UNITS: Mapping[str, int] = MappingProxyType(
+    {
+        "kB": 10**3,
+        "MB": 10**6,
+        "GB": 10**9,
+        "TB": 10**12,
+        "KiB": 1 << 10,
+        "MiB": 1 << 20,
+        "GiB": 1 << 30,
+        "TiB": 1 << 40,
+    }
+)
+LARGEST_COUNT = 10**18
+FIRST_SPI, LAST_SPI = 256, 0xFFFF_FFFF
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
+_SIZE = re.compile(rf"([0-9]{{1,12}})({'|'.join(SIZE_UNITS)})")
+_HEX_NUMBER = re.compile(r"0x([0-9A-Fa-f]{1,8})")
+_TYPE_AND_CODE = re.compile(r"([0-9]{1,3})(?:/([0-9]{1,3}))?")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _MAILBOX = re.compile(r"[!-?A-~]{1,64}@" + _HOST_NAME.pattern)
 _KEY_ID = re.compile(r"(?:[0-9A-Fa-f]{2}){1,512}")
 
 
+class HostName(str):
+    """The name of a host, not looked up yet."""
+
+    __slots__ = ()
+
+
+class BadItems(ValueError):
+    """What is wrong with items of a list: their indices and sentences."""
+
+    def __init__(self, items: list[tuple[int, str]]) -> None:
+        super().__init__(f"{len(items)} items are wrong")
+        self.items = items
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IcmpType:
+    """An ICMP type, and one code of it or all, as RFC 7296 section 3.13.1 has them; None where a family lacks it."""
+
+    v4: PortRange | None
+    v6: PortRange | None
+
+
+def list_of(parse: Callable[[Any], T], most: int) -> Callable[[Any], tuple[T, ...]]:
+    """A parser of lists with 1 to `most` such items, none of them twice."""
+
+    def parse_list(value: Any) -> tuple[T, ...]:
+        parsed: list[T] = []
+        wrong: list[tuple[int, str]] = []
+        for index, item in enumerate(items_of(value, most)):
+            try:
+                one = parse(item)
+                if one in parsed:
+                    raise ValueError(f'"{printable(str(item), 60)}" stands there twice')
+                parsed.append(one)
+            except ValueError as error:
+                wrong.append((index, str(error)))
+        if wrong:
+            raise BadItems(wrong)
+        return tuple(parsed)
+
+    return parse_list
+
+
+def items_of(value: Any, most: int) -> list[Any]:
+    """A list that is neither empty nor too long, whatever its items are."""
+    if not isinstance(value, list):
+        raise ValueError(f'a list belongs here, in brackets: ["...", "..."], not {_kind(value)}')
+    if not value:
+        raise ValueError("the list is empty: leave the key out, or write what belongs in it")
+    if len(value) > most:
+        raise ValueError(f"the list has {len(value)} items, at most {most} are allowed")
+    return value
+
+
 def one_of(words: Mapping[str, T]) -> Callable[[Any], T]:
     """A parser of exactly these words."""
 
     def parse(value: Any) -> T:
-        word = _text(value)
+        word = text_of(value)
         if word not in words:
             raise ValueError(f'"{printable(word, 40)}" is not known; {nearest(word, words)}')
         return words[word]
@@ -68,7 +174,7 @@ def one_of(words: Mapping[str, T]) -> Callable[[Any], T]:
 
 def parse_name(value: Any) -> str:
     """A name that an operator gives: of a rule, a peer, a set of proposals."""
-    name = _text(value)
+    name = text_of(value)
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise ValueError(f"a name has 1 to {LONGEST_NAME} characters, none of them a control character")
     return name
@@ -76,7 +182,7 @@ def parse_name(value: Any) -> str:
 
 def parse_interface(value: Any) -> str:
     """The name of a network interface, as the kernel allows them."""
-    name = _text(value)
+    name = text_of(value)
     if not 1 <= len(name.encode()) <= LONGEST_INTERFACE_NAME or name in (".", ".."):
         raise ValueError(f'"{printable(name, 40)}" can\'t be an interface: names have 1 to 15 bytes')
     if "/" in name or ":" in name or any(char.isspace() or not char.isprintable() for char in name):
@@ -84,16 +190,22 @@ def parse_interface(value: Any) -> str:
     return name
 
 
+def parse_peer_address(value: Any) -> "IpAddress | HostName | None":
+    """Where a peer is: an address, a host name to be looked up, or "any": None."""
+    text = text_of(value)
+    if text == "any":
+        return None
+    if _is_host_name(text):
+        return HostName(text)
+    return parse_address(text)
+
+
 def parse_address(value: Any) -> IpAddress:
     """An address of IKE and ESP: one host's, IPv4 or IPv6."""
-    text = _text(value)
-    if text == "any":
-        raise ValueError('"any" is not supported yet: write the peer\'s IPv4 or IPv6 address')
+    text = text_of(value)
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        if _HOST_NAME.fullmatch(text) and not text.replace(".", "").isdigit():
-            raise ValueError("DNS names are not supported yet: write the IPv4 or IPv6 address") from None
         raise ValueError(f'"{printable(text, 60)}" is no IPv4 or IPv6 address') from None
     if "%" in text or getattr(address, "ipv4_mapped", None) is not None:
         raise ValueError(f'"{printable(text, 60)}" must be a plain address, with no zone and not IPv4 in IPv6')
@@ -102,36 +214,13 @@ def parse_address(value: Any) -> IpAddress:
     return address
 
 
-def parse_prefix(value: Any) -> Prefix:
-    """A prefix of inner addresses ("10.1.0.0/16"), or one address."""
-    text = _text(value)
-    network, slash, bits = text.partition("/")
-    try:
-        address = ipaddress.IPv6Address(network) if ":" in network else ipaddress.IPv4Address(network)
-    except ValueError:
-        hint = '; leave the key out for any address, or write "0.0.0.0/0" or "::/0"' if text in ("any", "*") else ""
-        raise ValueError(f'"{printable(text, 60)}" is no prefix such as "10.1.0.0/16" and no address{hint}') from None
-    width: int = address.max_prefixlen
-    if not slash:
-        length = width
-    elif bits.isascii() and bits.isdigit() and len(bits) <= 3 and int(bits) <= width:
-        length = int(bits)
-    else:
-        raise ValueError(f'"{printable(text, 60)}": the part behind "/" must be a number from 0 to {width}')
-    if "%" in network:
-        raise ValueError(f'"{printable(text, 60)}": an address here has no zone')
-    host_bits = int(address) & ((1 << (width - length)) - 1)
-    if host_bits:
-        start = type(address)(int(address) - host_bits)
-        raise ValueError(
-            f'"{text}" has host bits set: write "{start}/{length}", or "{address}/{width}" for the one address'
-        )
-    return Prefix(address=address, length=length)
+def _is_host_name(text: str) -> bool:
+    return bool(_HOST_NAME.fullmatch(text)) and not text.replace(".", "").isdigit()
 
 
 def parse_identity(value: Any) -> Identity:
     """An IKE identity (RFC 7296 section 3.5): an IP address, a host name, user@host, or "keyid:" and hex digits."""
-    text = _text(value)
+    text = text_of(value)
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -147,7 +236,7 @@ def parse_identity(value: Any) -> Identity:
         return Identity(type=IdType.KEY_ID, data=bytes.fromhex(digits))
     if _MAILBOX.fullmatch(text):
         return Identity(type=IdType.RFC822_ADDR, data=text.encode())
-    if _HOST_NAME.fullmatch(text) and not text.replace(".", "").isdigit():
+    if _is_host_name(text):
         return Identity(type=IdType.FQDN, data=text.encode())
     raise ValueError(
         f'"{printable(text, 60)}" is no identity: write an IP address, a host name, user@host, or "keyid:" and hex'
@@ -187,6 +276,83 @@ def parse_ports(value: Any) -> PortRange:
     return PortRange(first=first, last=last)
 
 
+def parse_icmp_type(value: Any) -> IcmpType:
+    """An ICMP type by name or number, or "type/code"."""
+    if isinstance(value, str) and (value in ICMP_TYPES or value in ICMPV6_TYPES):
+        return IcmpType(v4=_any_code(ICMP_TYPES.get(value)), v6=_any_code(ICMPV6_TYPES.get(value)))
+    number, code = -1, -1
+    if type(value) is int:
+        number = value
+    elif isinstance(value, str) and (found := _TYPE_AND_CODE.fullmatch(value)):
+        number, code = int(found[1]), int(found[2] or -1)
+    elif isinstance(value, str):
+        names = ICMP_TYPES.keys() | ICMPV6_TYPES.keys()
+        raise ValueError(
+            f'"{printable(value, 40)}" is no ICMP type (numbers and "3/1" are good too); {nearest(value, names)}'
+        )
+    if not 0 <= number <= 255 or code > 255:
+        raise ValueError('write an ICMP type by name ("echo-request") or number (8), or type and code ("3/1")')
+    ports = _any_code(number) if code < 0 else PortRange(first=number << 8 | code, last=number << 8 | code)
+    return IcmpType(v4=ports, v6=ports)
+
+
+def _any_code(number: int | None) -> PortRange | None:
+    return None if number is None else PortRange(first=number << 8, last=number << 8 | 255)
+
+
+def parse_bool(value: Any) -> bool:
+    """true or false."""
+    if not isinstance(value, bool):
+        raise ValueError("write true or false, without quotes")
+    return value
+
+
+def parse_size(value: Any) -> int:
+    """So many bytes: a number, or one with kB, MB, GB, TB (thousands) or KiB, MiB, GiB, TiB behind it; 0 for never."""
+    size = -1
+    if type(value) is int:
+        size = value
+    elif isinstance(value, str) and (found := _SIZE.fullmatch(value)):
+        size = int(found[1]) * SIZE_UNITS[found[2]]
+    if not 0 <= size <= LARGEST_COUNT:
+        raise ValueError('write bytes (1000000), or a number with kB, MB, GB, TB, KiB, MiB ... ("1GB"); 0 for never')
+    return size
+
+
+def parse_count(value: Any) -> int:
+    """So many packets; 0 means never."""
+    if type(value) is not int or not 0 <= value <= LARGEST_COUNT:
+        raise ValueError("write a number of packets (1000000); 0 for never")
+    return value
+
+
+def parse_spi(value: Any) -> int:
+    """A fixed SPI (RFC 4303 section 2.1: those up to 255 are reserved)."""
+    spi = -1
+    if type(value) is int:
+        spi = value
+    elif isinstance(value, str) and (found := _HEX_NUMBER.fullmatch(value)):
+        spi = int(found[1], 16)
+    if not FIRST_SPI <= spi <= LAST_SPI:
+        raise ValueError('write an SPI from 0x100 to 0xffffffff: 4096, 0x1000 or "0x1000"')
+    return spi
+
+
+def parse_key(value: Any) -> Secret:
+    """A key for manual keying, in hex digits."""
+    if not isinstance(value, str):
+        raise ValueError("a key is hex digits in quotes")
+    return check_key(value.encode())
+
+
+def check_key(value: bytes) -> Secret:
+    """The bytes of a key in hex digits; "0x" may stand before them."""
+    try:
+        return Secret(bytes.fromhex(value.strip().removeprefix(b"0x").decode("ascii")))
+    except ValueError:
+        raise ValueError("the key is not pairs of hex digits (openssl rand -hex 64)") from None
+
+
 def parse_duration(value: Any) -> float:
     """A time in seconds: a number of them, or a whole number with s, m, h or d behind it. 0 means never."""
     seconds = -1.0
@@ -217,18 +383,19 @@ def check_psk(value: bytes) -> Secret:
 
 def parse_path(value: Any) -> str:
     """An absolute path."""
-    path = _text(value)
+    path = text_of(value)
     if not path.startswith("/") or len(path) > LONGEST_PATH or not path.isprintable():
         raise ValueError('write the whole path, from "/" on')
     return path
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Text, whatever it says."""
     if not isinstance(value, str):
         raise ValueError(f"text in quotes belongs here, not {_kind(value)}")
     return value
 
 
 def _kind(value: Any) -> str:
-    kinds = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a table"}
+    kinds = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a table"}
     return kinds.get(type(value), "a date or time")

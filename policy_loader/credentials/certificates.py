@@ -93,7 +93,13 @@ def parse(der: bytes) -> Certificate:
             extensions=extensions,
             parsed=parsed,
         )
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (
+        ValueError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
         raise CertificateError(f"a certificate that can't be used: {error}") from None
 
 

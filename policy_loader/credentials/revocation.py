@@ -72,7 +72,7 @@ def read_crl(der: bytes) -> Crl:
             next_update=crl.next_update_utc,
             parsed=crl,
         )
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (ValueError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
         if isinstance(error, CertificateError):
             raise
         raise CertificateError(f"a CRL that can't be used: {error}") from None

@@ -1,29 +1,70 @@
-"""Pre-shared keys by peer. They come in as file content, and nothing leaves but what `signer` makes of them."""
+"""The secrets of a policy, by peer. Nothing of them leaves this process but what `signer` makes of them."""
 
+import enum
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ipc.types import Secret
 from policy_loader import values
+from policy_loader.credentials.certificates import Certificate
+from policy_loader.credentials.chain import Trust
+from policy_loader.credentials.keys import PrivateKey, PublicKey
+from policy_loader.credentials.signatures import SigningRules
 from policy_loader.sources import file
 
 SHORT_PSK_BYTES = 16
 """Below this, a recorded handshake with an active attacker may be enough to guess the key (RFC 7296 section 2.15)."""
 
 
+class AuthKind(enum.Enum):
+    """How one side proves who it is."""
+
+    PSK = "psk"
+    CERTIFICATE = "certificate"
+    PUBLIC_KEY = "public-key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnKey:
+    """What we sign with towards a peer."""
+
+    key: PrivateKey = field(repr=False)
+    certificates: tuple[Certificate, ...] = ()
+    """Ours, then those that lead from it to an authority; empty where the bare key is known to the peer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerCredentials:
+    """How we and one peer authenticate. What a kind does not need is None."""
+
+    local: AuthKind
+    remote: AuthKind
+    psk: Secret | None = None
+    own: OwnKey | None = None
+    trust: Trust | None = None
+    remote_key: PublicKey | None = None
+    rules: SigningRules = field(default_factory=SigningRules)
+
+
 class CredentialStore:
-    """The secrets of one policy."""
+    """The credentials of one policy."""
 
-    __slots__ = ("_psks",)
+    __slots__ = ("_by_peer",)
 
-    def __init__(self, psks: Mapping[str, Secret]) -> None:
-        self._psks = dict(psks)
+    def __init__(self, by_peer: Mapping[str, PeerCredentials]) -> None:
+        self._by_peer = dict(by_peer)
 
-    def psk(self, peer: str) -> Secret | None:
-        """The pre-shared key of the peer of this name; None if it has none."""
-        return self._psks.get(peer)
+    def of(self, peer: str) -> PeerCredentials | None:
+        """The credentials of the peer of this name; None if there are none."""
+        return self._by_peer.get(peer)
 
     def __repr__(self) -> str:
-        return f"CredentialStore({len(self._psks)} pre-shared keys)"
+        return f"CredentialStore({len(self._by_peer)} peers)"
+
+
+def of_psk(psk: Secret) -> PeerCredentials:
+    """The credentials of two sides that share a key."""
+    return PeerCredentials(local=AuthKind.PSK, remote=AuthKind.PSK, psk=psk)
 
 
 def psk_of_file(content: Secret, mode: int, uid: int) -> Secret:

@@ -1,5 +1,9 @@
 """What a file with a policy or a secret must be before a byte of it is read: root's, and closed to everybody else."""
 
+from dataclasses import dataclass
+
+from ipc.types import Secret
+
 _BITS = (
     (0o040, "the group may read it"),
     (0o020, "the group may write it"),
@@ -8,6 +12,21 @@ _BITS = (
     (0o002, "others may write it"),
     (0o001, "others may execute it"),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """A policy in a file (`PolicySource`), as the supervisor has read it."""
+
+    path: str
+    content: Secret
+    mode: int
+    """Permission bits."""
+    uid: int
+
+    def complaints(self) -> tuple[str, ...]:
+        """Whether others than root can read or write it."""
+        return complaints(self.mode, self.uid)
 
 
 def complaints(mode: int, uid: int) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The manual pages: well-formed, and true of the program where a page and the program list the same things (T53)."""
 
+import dataclasses
+import enum
 import re
 import subprocess
 from collections.abc import Callable, Mapping
@@ -7,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from ipc.roles import FALLBACK_UIDS, USER_NAMES
+from ipc.types import PortRange
 from ipsecctl import arguments, exit_codes
-from policy_loader import model, native, proposals, validate, values
+from policy_loader import model, native, proposals, reader, validate, values
+from policy_loader.keys import keys_of
 from supervisor import __main__ as ipsecd
 from tests.lab.debian import LIBRARIES, Unavailable, fetched
 
@@ -95,7 +97,7 @@ class Table:
     """A table of the policy file: where the page speaks of it, and what the program makes of it."""
 
     heading: str
-    entry: type[BaseModel]
+    entry: type
     defaults: Mapping[str, str]
     """What the page must say of the keys that have a default of their own."""
     words: Mapping[str, Mapping[str, object]]
@@ -134,9 +136,11 @@ TABLES = (
             "proposals": f'"{model.DEFAULT_PROPOSALS}"',
             "force_encapsulation": "false",
             "liveness": duration(model.DEFAULT_LIVENESS_S),
+            "liveness_action": '"trap"',
             "ike_rekey": duration(model.DEFAULT_IKE_REKEY_S),
+            "reauth": "0",
         },
-        words={"auth": model.AUTH},
+        words={"auth": model.AUTH, "liveness_action": model.ENDS},
     ),
     Table(
         heading="[[rules]]",
@@ -148,8 +152,12 @@ TABLES = (
             "mode": word(model.MODES, model.DEFAULT_MODE),
             "start": word(model.STARTS, model.DEFAULT_START),
             "rekey": duration(model.DEFAULT_REKEY_S),
+            "rekey_bytes": "0",
+            "rekey_packets": "0",
+            "close": '"trap"',
+            "idle": "0",
         },
-        words={"action": model.ACTIONS, "mode": model.MODES, "start": model.STARTS},
+        words={"action": model.ACTIONS, "mode": model.MODES, "start": model.STARTS, "close": model.ENDS},
     ),
 )
 
@@ -157,16 +165,26 @@ TABLES = (
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.heading)
 def test_every_key_of_the_policy_file_is_described_and_no_other(table: Table) -> None:
     described = items(section("ipsec.spd.5", table.heading), "Ic")
-    assert set(described) == set(table.entry.model_fields)
-    for name, field in table.entry.model_fields.items():
-        assert ("Required." in described[name]) is field.is_required(), name
-        assert ("Default:" in described[name]) is not field.is_required(), name
-        fixed = not field.is_required() and field.default is not None and field.default is not PydanticUndefined
-        assert fixed <= (name in table.defaults), f"{name} has a default of its own: compare it"
+    keys = keys_of(table.entry)
+    assert set(described) == set(keys)
+    defaults = {one.name: one.default for one in dataclasses.fields(table.entry)}
+    for name, facts in keys.items():
+        required = bool(facts.missing)
+        assert ("Required." in described[name]) is required, name
+        assert ("Default:" in described[name]) is not required, name
+        told = name in table.defaults or not isinstance(defaults[name], bool | int | float | enum.Enum | PortRange)
+        assert required or told, f"{name} has a default of its own: compare it"
     for name, default in table.defaults.items():
         assert f"\nDefault: {default}.\n" in described[name], name
     for name, words in table.words.items():
         assert set(re.findall(r"Q[oq] (\S+)", described[name].partition("\n")[0])) == set(words), name
+
+
+def test_the_keys_that_may_have_a_default_of_the_operators_are_as_told() -> None:
+    part = section("ipsec.spd.5", "[defaults.peers], [defaults.rules]")
+    peers, rules = part.split("rules\n")[-2:]
+    for told, (_, names) in ((peers, model.DEFAULTS["peers"]), (rules, model.DEFAULTS["rules"])):
+        assert tuple(re.findall(r"\b[a-z_]+\b", " ".join(re.findall(r"^\.Li (.*)$", told, re.MULTILINE)))) == names
 
 
 def test_every_word_of_a_proposal_is_described_and_the_built_in_ones_are_as_told() -> None:
@@ -205,7 +223,7 @@ def test_keys_of_protect_rules_alone_stand_apart() -> None:
 def test_the_example_is_a_policy(page: str) -> None:
     examples = re.findall(r"^\.Bd .*\n((?:(?!\.Ed).*\n)*)", text_of(page), re.MULTILINE)
     (example,) = (text for text in examples if text.startswith("[setup]"))
-    draft = model.read(native.parse("example", example.encode()).data)
+    draft = reader.read(native.parse("example", example.encode()).data)
     findings = validate.check(draft)
     assert (draft.problems, findings.problems, findings.warnings) == ((), (), ())
 

@@ -1,5 +1,6 @@
 """Policy files by example: each bad one with all that must be said of it, each good one with its warnings."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,15 @@ KEY_FILE = FetchedFile(content=Secret(b"a key that came from a file\n"), mode=0o
 
 def load(path: Path) -> LoadedPolicy:
     file = policy_file.read(path.name, path.read_bytes(), 0o600, 0)
-    return file.compile(dict.fromkeys(file.psk_files(), KEY_FILE), RuleIds())
+    return file.compile(dict.fromkeys(file.secret_files(), KEY_FILE), RuleIds())
 
 
-def expected(path: Path) -> list[str]:
-    return path.with_suffix(".expected").read_text().splitlines()
+def expected(path: Path) -> str:
+    return path.with_suffix(".expected").read_text()
+
+
+def written(complaints: Iterable[str]) -> str:
+    return "".join(f"{one}\n" for one in complaints)
 
 
 def test_the_corpus_is_there() -> None:
@@ -36,7 +41,7 @@ def test_the_corpus_is_there() -> None:
 def test_a_bad_file_is_refused_with_all_its_errors(path: Path) -> None:
     with pytest.raises(PolicyError) as caught:
         load(path)
-    assert list(caught.value.complaints) == expected(path)
+    assert written(caught.value.complaints) == expected(path)
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
@@ -49,7 +54,7 @@ def test_no_error_shows_a_secret(path: Path) -> None:
 
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
 def test_a_good_file_compiles_with_its_warnings(path: Path) -> None:
-    assert list(load(path).warnings) == expected(path)
+    assert written(load(path).warnings) == expected(path)
 
 
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)

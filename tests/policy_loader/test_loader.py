@@ -183,7 +183,12 @@ def test_a_good_file_is_parsed_and_nothing_is_enforced(world: World) -> None:
 
 def test_a_bad_file_is_refused_with_its_place(world: World) -> None:
     refused = only(world.parse(1, POLICY.replace('"protect"', '"protekt"')), m.PolicyRefused)
-    assert refused.errors == ('/etc/ipsec.spd:12:1: rules.action: "protekt" is not known; did you mean "protect"?',)
+    (error,) = refused.errors
+    assert error.splitlines() == [
+        '/etc/ipsec.spd:12:1: rules.action: "protekt" is not known; did you mean "protect"?',
+        '    action = "protekt"',
+        "    ^",
+    ]
 
 
 @pytest.mark.parametrize(("mode", "uid"), [(0o640, 0), (0o600, 1000)])

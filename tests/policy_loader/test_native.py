@@ -54,9 +54,10 @@ def test_a_missing_key_is_placed_where_its_table_begins() -> None:
     assert document.position(("nothing", "here")) == (1, 1)
 
 
-def test_a_complaint_is_one_line_whatever_the_key_is_called() -> None:
-    document = native.parse("dir\n/x", b'"a\\nb" = 1')
-    assert document.complaint(Problem(key=("a\nb", 3, "c"), text="wrong")) == r"dir\n/x:1:1: a\nb.c: wrong"
+def test_a_complaint_has_three_lines_whatever_the_key_is_called() -> None:
+    document = native.parse("dir\n/x", b'\t"a\\nb" = 1')
+    lines = document.complaint(Problem(key=("a\nb", 3, "c"), text="wrong")).split("\n")
+    assert lines == [r"dir\n/x:1:2: a\nb.c: wrong", r'     "a\nb" = ***', "     ^"]
 
 
 def test_columns_count_characters_and_not_bytes() -> None:
@@ -154,8 +155,9 @@ def test_any_values_give_a_policy_or_policy_error(data: dict[str, Any]) -> None:
 def read_all(content: bytes) -> None:
     try:
         file = policy_file.read("x", content, 0o600, 0)
-        if not file.psk_files():
+        if not file.secret_files():
             file.compile({}, RuleIds())
     except PolicyError as error:
         assert error.complaints
-        assert all(line.startswith("x:") and line.isprintable() for line in error.complaints)
+        assert all(one.startswith("x:") for one in error.complaints)
+        assert all(line.isprintable() for one in error.complaints for line in one.split("\n"))

@@ -36,7 +36,7 @@ for path in sorted(Path(sys.argv[1]).rglob("*.spd")):
     try:
         file = policy_file.read(path.name, path.read_bytes(), 0o600, 0)
         key = policy_file.FetchedFile(content=Secret(b"key"), mode=0o600, uid=0)
-        file.compile(dict.fromkeys(file.psk_files(), key), RuleIds())
+        file.compile(dict.fromkeys(file.secret_files(), key), RuleIds())
     except PolicyError:
         pass
 print(sorted(set(sys.modules) - known))

@@ -1,26 +1,13 @@
 """Single values: what is taken, and that what is not is refused with a sentence."""
 
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ipc.types import Identity, IdType, PortRange, Prefix
+from ipc.types import Identity, IdType, PortRange
 from policy_loader import values
-
-
-@settings(deadline=None, derandomize=True)
-@given(st.one_of(st.ip_addresses(), st.ip_addresses(network="10.0.0.0/8")), st.integers(0, 128))
-def test_a_prefix_is_what_the_standard_library_says(address: IPv4Address | IPv6Address, length: int) -> None:
-    length = min(length, address.max_prefixlen)
-    network = ip_network((address, length), strict=False)
-    assert values.parse_prefix(str(network)) == Prefix(address=network.network_address, length=length)
-    assert values.parse_prefix(str(address)) == Prefix(address=address, length=address.max_prefixlen)
-    if network.network_address != address:
-        with pytest.raises(ValueError, match=f'write "{network}"'):
-            values.parse_prefix(f"{address}/{length}")
+from policy_loader.values import HostName, IcmpType
 
 
 @pytest.mark.parametrize(
@@ -84,3 +71,86 @@ def test_a_psk_is_bytes_and_its_refusal_does_not_quote_it() -> None:
     with pytest.raises(ValueError, match="longer than") as caught:
         values.parse_psk("never shown " * 1000)
     assert "never shown" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        ("192.0.2.1", ip_address("192.0.2.1")),
+        ("2001:db8::1", ip_address("2001:db8::1")),
+        ("branch.example.net", HostName("branch.example.net")),
+        ("any", None),
+    ],
+)
+def test_a_peer_is_at_an_address_at_a_host_or_anywhere(value: str, address: object) -> None:
+    found = values.parse_peer_address(value)
+    assert (type(found), found) == (type(address), address)
+
+
+@pytest.mark.parametrize("value", ["192.0.2.256", "10.1", "a b", "", "-x", 3])
+def test_what_is_neither_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"no IPv4 or IPv6 address|text in quotes"):
+        values.parse_peer_address(value)
+
+
+def ports(first: int, last: int) -> PortRange:
+    return PortRange(first=first, last=last)
+
+
+@pytest.mark.parametrize(
+    ("value", "v4", "v6"),
+    [
+        ("echo-request", ports(0x0800, 0x08FF), ports(0x8000, 0x80FF)),
+        ("packet-too-big", None, ports(0x0200, 0x02FF)),
+        (3, ports(0x0300, 0x03FF), ports(0x0300, 0x03FF)),
+        ("3", ports(0x0300, 0x03FF), ports(0x0300, 0x03FF)),
+        ("3/1", ports(0x0301, 0x0301), ports(0x0301, 0x0301)),
+        ("255/255", ports(0xFFFF, 0xFFFF), ports(0xFFFF, 0xFFFF)),
+    ],
+)
+def test_an_icmp_type_is_its_number_times_256_and_the_code(value: Any, v4: PortRange, v6: PortRange) -> None:
+    assert values.parse_icmp_type(value) == IcmpType(v4=v4, v6=v6)
+
+
+@pytest.mark.parametrize("value", [-1, 256, True, "3/256", "256/1", "3/", "echo", 1.0, []])
+def test_what_is_no_icmp_type_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="ICMP type"):
+        values.parse_icmp_type(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "size"), [(0, 0), (1500, 1500), ("1kB", 1000), ("1GB", 10**9), ("4GiB", 1 << 32), ("2TB", 2 * 10**12)]
+)
+def test_sizes(value: Any, size: int) -> None:
+    assert values.parse_size(value) == size
+
+
+@pytest.mark.parametrize("value", [-1, True, 1.0, "1", "1 GB", "1gb", "1.5GB", 10**19, "999999999999TB", None])
+def test_what_is_no_size_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="write bytes"):
+        values.parse_size(value)
+
+
+@pytest.mark.parametrize("value", [-1, True, "1000", 10**19])
+def test_what_is_no_count_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="number of packets"):
+        values.parse_count(value)
+
+
+@pytest.mark.parametrize(("value", "spi"), [(256, 256), (0x1000, 0x1000), ("0x100", 256), ("0xFFFFFFFF", 0xFFFFFFFF)])
+def test_spis(value: Any, spi: int) -> None:
+    assert values.parse_spi(value) == spi
+
+
+@pytest.mark.parametrize("value", [0, 255, 1 << 32, True, "256", "0xff", "0x100000000", "0x"])
+def test_what_is_no_spi_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="write an SPI"):
+        values.parse_spi(value)
+
+
+def test_a_key_is_hex_and_its_refusal_does_not_quote_it() -> None:
+    assert values.parse_key("0x00fF").reveal() == values.check_key(b"00ff\n").reveal() == b"\x00\xff"
+    for wrong in ("c0ffee0", "never shown"):
+        with pytest.raises(ValueError, match="hex digits") as caught:
+            values.parse_key(wrong)
+        assert wrong not in str(caught.value)

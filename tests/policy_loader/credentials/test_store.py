@@ -28,4 +28,5 @@ def test_a_file_that_is_no_key_is_refused_without_quoting_it(content: bytes, mod
 
 
 def test_no_repr_shows_a_key() -> None:
-    assert "never" not in repr(store.CredentialStore({"branch": Secret(b"never shown")}))
+    assert "never" not in repr(store.CredentialStore({"branch": store.of_psk(Secret(b"never shown"))}))
+    assert "never" not in repr(store.of_psk(Secret(b"never shown")))
