@@ -9,7 +9,8 @@ import bisect
 import itertools
 from collections.abc import Sequence
 
-LAST_RANK = (1 << 28) - 2
+LAST_RANK = (1 << 28) - 3
+"""Two more find place behind it, for what comes after all rules."""
 SPACING = 4096
 """Between two rules of a fresh policy, where there is room."""
 _ROOM = 8

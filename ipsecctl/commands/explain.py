@@ -28,6 +28,8 @@ _WORDS = {direction: word for word, direction in DIRECTIONS.items()}
 _ICMP_TYPE = re.compile(r"(\d{1,3})(?:/(\d{1,3}))?")
 _OTHER_REASONS = {
     "unmatched": "no rule matches",
+    "as it leaves": "none as it comes in: what is done with it as it leaves decides",
+    "left a tunnel": "none as it leaves; it may leave since it came by a tunnel",
     "loopback": "none: it does not leave the host, and no policy is asked",
     "neighbour discovery": "none: neighbour discovery passes before all rules, or no host on the link could be reached",
     "IKE and ESP": "none: the sockets of IKE and ESP have a policy of their own",

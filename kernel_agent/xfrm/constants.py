@@ -64,6 +64,8 @@ class XfrmAttribute(enum.IntEnum):
     MARK = 21
     REPLAY_ESN_VAL = 23
     SA_EXTRA_FLAGS = 24
+    SET_MARK = 29
+    SET_MARK_MASK = 30
 
 
 class SpdAttribute(enum.IntEnum):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ipc.algorithms import EncryptionId
 from ipc.messages import Acquire, Expire, Sa, SaName, Usage
-from ipc.ownership import OWNER_TAG, XFRM_TAG_BASE
+from ipc.ownership import INNER_MARK, OWNER_TAG, XFRM_TAG_BASE
 from ipc.types import Direction, IpAddress, Mode, PortRange, Prefix, TrafficSelector
 from kernel_agent.xfrm import constants as c
 from kernel_agent.xfrm import structs
@@ -264,6 +264,10 @@ def new_sa(sa: Sa) -> bytes:
         )
     )
     body += algorithm_attributes(sa)
+    if sa.direction is Direction.IN:
+        # What it carries may be forwarded: `policies` let that leave by the mark.
+        for attribute in (XfrmAttribute.SET_MARK, XfrmAttribute.SET_MARK_MASK):
+            body += pack_attribute(attribute, structs.pack_word(INNER_MARK))
     if wide:
         # The kernel wants a window with ESN on outbound SAs too.
         body += pack_attribute(XfrmAttribute.REPLAY_ESN_VAL, structs.pack_replay_esn(max(window, 1)))

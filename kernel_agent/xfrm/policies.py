@@ -7,7 +7,7 @@ Rule order becomes priority, and the lower number wins: a rule has the PRIORITIE
 import ipaddress
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ipc.messages import KernelRule
@@ -22,9 +22,14 @@ PRIORITIES_PER_RULE = 16
 CARRIES, BLOCKS, PLAIN = 4, 8, 12
 """What a policy of a rule is for: protected traffic; what of it is in clear; all that is bypassed or discarded."""
 _EXEMPT_PRIORITY = 1
+_FORWARDED = 0xFFFF_FFE0 | CARRIES
+"""Behind all rules: what is on its way into a tunnel or has come out of one, and is forwarded."""
+_UNMATCHED = 0xFFFF_FFF0
+"""Behind that: the rule for what no other matches."""
 _NEIGHBOUR_DISCOVERY_TYPES = PortRange(first=133 << 8, last=137 << 8 | 255)
 """ICMPv6 types 133 to 137 (RFC 4861 section 4), any code."""
 _ANY_IPV6 = Prefix(address=ipaddress.IPv6Address(0), length=0)
+_ANY_IPV4 = Prefix(address=ipaddress.IPv4Address(0), length=0)
 _IPV6_LOOPBACK = Prefix(address=ipaddress.IPv6Address(1), length=128)
 _NO_INTERFACES: Mapping[str, int] = MappingProxyType({})
 INNER = structs.pack_mark(INNER_MARK, INNER_MARK)
@@ -38,6 +43,8 @@ class PolicyPlan:
     """Before all rules; their priority is final."""
     ruled: tuple[tuple[Policy, ...], ...]
     """Those of each rule, in SPD order; their priority counts from the rule's rank."""
+    behind: tuple[Policy, ...] = ()
+    """After all rules; their priority is final."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +98,8 @@ def kernel_policies(rules: Iterable[KernelRule], interfaces: Mapping[str, int] =
     ordered = tuple(rules)
     return PolicyPlan(
         exempt=_exempt_from(ordered),
-        ruled=tuple(_plain(rule, interfaces.get(rule.interface, 0)) for rule in ordered),
+        ruled=tuple(_plain(rule, interfaces.get(rule.interface, 0)) for rule in ordered if not rule.unmatched),
+        behind=(*_forwarded(ordered), *_unmatched(ordered)),
     )
 
 
@@ -110,7 +118,9 @@ def userspace_policies(
             if rule.action is Action.PROTECT
             else _plain(rule, interfaces.get(rule.interface, 0))
             for rule in ordered
+            if not rule.unmatched
         ),
+        behind=(*_forwarded(ordered), *_unmatched(ordered)),
     )
 
 
@@ -146,6 +156,36 @@ def exempt() -> Iterator[Policy]:
                 action=PolicyAction.ALLOW,
                 template=b"",
             )
+
+
+def _forwarded(rules: tuple[KernelRule, ...]) -> Iterator[Policy]:
+    """Lets a gateway forward protected traffic where all else is blocked, by a rule or in secure mode.
+
+    The kernel looks for a policy twice: as if the packet had come in for us, and as it leaves. One that no rule is
+    about as it comes in passes the former, and the latter alone decides. One that has come out of a tunnel was checked
+    by the former, and passes the latter by its mark where no rule is about it: a rule may drop it, or lead it into
+    another tunnel.
+    """
+    protecting = [rule for rule in rules if rule.action is Action.PROTECT]
+    for version in sorted({prefix.address.version for rule in protecting for prefix in rule.local}):
+        anything = _ANY_IPV6 if version == 6 else _ANY_IPV4
+        no_port = structs.ANY_MASKED_PORT
+        every = Flow(local=anything, remote=anything, protocol=0, source_port=no_port, destination_port=no_port)
+        for direction, mark in ((Direction.FORWARD, structs.NO_MARK), (Direction.OUT, INNER)):
+            yield Policy(
+                direction=direction,
+                selector=selector_of(every, direction),
+                mark=mark,
+                priority=_FORWARDED,
+                action=PolicyAction.ALLOW,
+                template=b"",
+            )
+
+
+def _unmatched(rules: tuple[KernelRule, ...]) -> Iterator[Policy]:
+    for rule in rules:
+        if rule.unmatched:
+            yield from (replace(policy, priority=_UNMATCHED + policy.priority) for policy in _plain(rule, 0))
 
 
 def _exempt_from(rules: tuple[KernelRule, ...]) -> tuple[Policy, ...]:

@@ -164,13 +164,16 @@ def _ranked(plan: PolicyPlan, present: Mapping[bytes, PolicyEntry]) -> dict[byte
             key = policy.key
             if key not in wanted:
                 wanted[key] = _entry(policy, rank * PRIORITIES_PER_RULE)
+    for policy in plan.behind:
+        wanted.setdefault(policy.key, _entry(policy, 0))
     return wanted
 
 
 def _present_rank(policies: Iterable[Policy], present: Mapping[bytes, PolicyEntry]) -> int:
     for policy in policies:
         entry = present.get(policy.key)
-        return entry.priority // PRIORITIES_PER_RULE if entry is not None else 0
+        rank = entry.priority // PRIORITIES_PER_RULE if entry is not None else 0
+        return rank if rank <= ranks.LAST_RANK else 0
     return 0
 
 

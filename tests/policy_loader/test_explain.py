@@ -92,7 +92,9 @@ def test_a_forwarded_packet_is_looked_up_as_it_comes_and_as_it_leaves() -> None:
     ]
     assert leaving.action is Action.PROTECT
     dropped = decide(policy(LAN, unmatched="discard"), packet("10.9.9.9", "10.8.8.8", direction=Direction.FORWARD))
-    assert [step.action for step in dropped.steps] == [Action.DISCARD]
+    assert [step.action for step in dropped.steps] == [Action.BYPASS, Action.DISCARD], "as it leaves"
+    returned = decide(policy(LAN, unmatched="discard"), packet("10.2.0.9", "10.1.0.5", direction=Direction.FORWARD))
+    assert [step.action for step in returned.steps] == [Action.PROTECT, Action.BYPASS], "it came by the tunnel"
 
 
 def test_loopback_neighbour_discovery_and_ike_itself_pass_before_all_rules() -> None:

@@ -79,7 +79,7 @@ def test_kernel_objects_appear_and_vanish(host: Host) -> None:
     assert 'iif "ipsec0" meta mark set meta mark | 0x10000000' in nft(host.namespace)
     assert 'iif != "ipsec0" meta mark set meta mark & 0xefffffff' in nft(host.namespace)
     lines = host.namespace.call(clean.remove_everything).lines()
-    assert lines == ["removed 6 policies", "removed 4 routing rules", "removed 2 routes", "removed 1 nftables tables"]
+    assert lines == ["removed 8 policies", "removed 4 routing rules", "removed 2 routes", "removed 1 nftables tables"]
     assert "proto 73" not in host.namespace.ip("rule")
     assert nft(host.namespace) == ""
     assert host.namespace.ip("xfrm", "policy") == ""
