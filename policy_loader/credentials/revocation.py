@@ -118,7 +118,7 @@ def check(
     if failed:
         raise Revoked(f"whether {certificate} is revoked is not known: {'; '.join(failed)}")
     if rules.required:
-        raise Revoked(f'{certificate} has no CRL or OCSP response, and the policy says revocation = "required"')
+        raise Revoked(f'{certificate} has no CRL or OCSP response, and the policy says revocation_required = true')
 
 
 def _ask(status: Status, certificate: Certificate, issuer: Certificate, now: datetime.datetime) -> list["_Answer"]:
@@ -178,9 +178,17 @@ def _date(when: datetime.datetime) -> str:
 def _ask_ocsp(
     response: ocsp.OCSPResponse, certificate: Certificate, issuer: Certificate, now: datetime.datetime
 ) -> _Answer:
-    single = next((one for one in response.responses if _is_about(one, certificate, issuer)), None)
-    if single is None or not _is_signed(response, issuer, now):
+    try:
+        single = next((one for one in response.responses if _is_about(one, certificate, issuer)), None)
+        if single is None or not _is_signed(response, issuer, now):
+            return _NOTHING
+        return _answer_of(single, certificate, now)
+    except (ValueError, UnsupportedAlgorithm):
+        # It is parsed as it is looked at, and a part of it makes no sense.
         return _NOTHING
+
+
+def _answer_of(single: ocsp.OCSPSingleResponse, certificate: Certificate, now: datetime.datetime) -> _Answer:
     if single.certificate_status is ocsp.OCSPCertStatus.REVOKED:
         when = single.revocation_time_utc
         return _Answer(
