@@ -192,9 +192,9 @@ def _identify(context: Context, sa: IkeSa, id_i: IdentificationInitiator, id_r: 
     for peer in context.policy.peers_between(path.local.address, path.remote.address):
         difference_to_us = _difference(peer.local_id, id_r) if id_r is not None else ""
         if difference_to_peer := _difference(peer.remote_id, id_i):
-            wrong.append(f"{peer.name}: the peer says that it is {difference_to_peer}")
+            wrong.append(f"{peer.name}: {difference_to_peer}")
         elif difference_to_us:
-            wrong.append(f"{peer.name}: the peer wants to speak with {difference_to_us}")
+            wrong.append(f"{peer.name}: {difference_to_us}, who is wanted here")
         elif not allows_ike(peer.ike_proposals, sa.keyed.suite):
             wrong.append(f"{peer.name}: its proposals do not allow what was chosen in IKE_SA_INIT")
         else:
@@ -208,5 +208,5 @@ def _difference(identity: Identity, payload: IdentificationInitiator | Identific
     """How the identity in `payload` is not `identity`, for people; empty if it is."""
     other = of_payload(payload.id_type, payload.data)
     if other is None:
-        return f"an identity of type {payload.id_type}, not {identity}"
+        return f"an identity of type {payload.id_type} is not {identity}"
     return "" if matches(identity, other) else difference(identity, other)
