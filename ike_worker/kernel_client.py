@@ -40,7 +40,7 @@ class KernelClient:
             m.SaAdded: self._on_sa_added,
             m.SaRefused: self._on_sa_refused,
             m.SaDeleted: lambda _deleted, _peer: None,
-            m.SaUsage: lambda _usage, _peer: None,
+            m.SaUsage: self._on_sa_usage,
             m.Acquire: self._on_acquire,
             m.Expire: self._on_expire,
             m.PeerMoved: self._on_peer_moved,
@@ -71,6 +71,10 @@ class KernelClient:
         """Asks the agent to delete SAs. One that it misses goes with the next synchronisation."""
         self._channel.try_send(m.DeleteSa(request_id=next(self._ids), sas=event.sas))
 
+    def query(self, event: events.QueryUsage) -> None:
+        """Asks the agent what traffic SAs have seen; the engine asks again where no answer comes."""
+        self._channel.try_send(m.QuerySa(request_id=next(self._ids), sas=event.sas))
+
     def _fill_pool(self) -> None:
         if self._spis_asked or len(self._spis) > SPI_POOL // 2:
             return
@@ -94,6 +98,9 @@ class KernelClient:
         if event is not None:
             log.warning("the kernel agent refused an SA: %s", refused.reason)
             self._engine.sas_refused(event.token, refused.reason, time.monotonic())
+
+    def _on_sa_usage(self, answer: m.SaUsage, _peer: bytes) -> None:
+        self._engine.sas_used(answer.usage, time.monotonic())
 
     def _on_acquire(self, acquire: m.Acquire, _peer: bytes) -> None:
         self._engine.initiate(acquire.rule_id, time.monotonic(), acquire=acquire)

@@ -112,7 +112,7 @@ class Worker:
         up = {sa.rule_id for sa in self._engine.installed_sas()}
         wanted = {rule.rule_id for rule in self._rules if rule.start is StartAction.AT_START}
         for rule_id in sorted(wanted - up - self._started_rules):
-            self._engine.initiate(rule_id, time.monotonic())
+            self._engine.initiate(rule_id, time.monotonic(), keep_up=True)
         self._started_rules = wanted
 
     def _on_stop(self, deadline_s: float) -> None:
@@ -155,6 +155,8 @@ class Worker:
                     self._kernel.install(event)
                 case events.DeleteSas():
                     self._kernel.delete(event)
+                case events.QueryUsage():
+                    self._kernel.query(event)
                 case events.ComputeAuth() | events.VerifyAuth():
                     self._policy.ask(event)
                 case events.AllClosed():

@@ -3,11 +3,12 @@
 import math
 from dataclasses import dataclass
 
-from ike_worker.ikev2.child_sa import ChildSa, make_sa
-from ike_worker.ikev2.context import Context
+from ike_worker.ikev2.child_sa import SWITCH_OUTBOUND_S, ChildSa, make_sa
+from ike_worker.ikev2.context import Context, Work
 from ike_worker.ikev2.crypto.keymat import ChildKeys, ChildSuite, derive_child_keys
 from ike_worker.ikev2.errors import MalformedMessage, Refused
 from ike_worker.ikev2.exchange_rules import Contents
+from ike_worker.ikev2.features.handover import standing
 from ike_worker.ikev2.iana import NotifyType
 from ike_worker.ikev2.ike_sa import IkeSa
 from ike_worker.ikev2.selection import (
@@ -66,6 +67,16 @@ def offer(rule: NegotiationRule, wish: Wish, spi: int, *, key_exchange: bool) ->
     if rule.mode is Mode.TRANSPORT:
         payloads.append(Notify(type=NotifyType.USE_TRANSPORT_MODE))
     return payloads
+
+
+def is_served(sa: IkeSa, wish: Wish) -> bool:
+    """Whether a Child SA of `sa` would do for what a CREATE_CHILD wants."""
+    for child in sa.children.values():
+        if child.rule_id == wish.rule_id and child.state in (ChildState.INSTALLED, ChildState.REKEYING):
+            packets = [(wish.packet_local, child.inbound.local), (wish.packet_remote, child.inbound.remote)]
+            if all(packet is None or is_subset((packet,), selectors) for packet, selectors in packets):
+                return True
+    return False
 
 
 def offered_selectors(
@@ -194,17 +205,37 @@ def make_sas(
     )
 
 
-def make_child(context: Context, rule: NegotiationRule, pair: SaPair, state: ChildState) -> ChildSa:
-    """A Child SA that begins its life now."""
+def make_child(context: Context, rule: NegotiationRule, pair: SaPair, state: ChildState, *, ours: bool) -> ChildSa:
+    """A Child SA that begins its life now. `ours`: we asked for it."""
     return ChildSa(
         rule_id=rule.rule_id,
         rule_name=rule.name,
         inbound=pair.inbound,
         outbound=pair.outbound,
         state=state,
+        ours=ours,
         now=context.now,
         dies_at=context.now + rule.life_s if rule.life_s else math.inf,
     )
+
+
+def install_asked(
+    context: Context, sa: IkeSa, agreement: Agreement, pair: SaPair, *, afresh: bool = False
+) -> Work[ChildSa]:
+    """Installs a Child SA that the peer has asked for, not in the place of another.
+
+    Both directions at once, unless the same traffic flows on another one already: then, as in a rekey, we send on the
+    new one only when the peer is sure to have it. `afresh`: the peer says that it has none (INITIAL_CONTACT).
+    """
+    rule_id = agreement.rule.rule_id
+    now = None if afresh else standing(context, sa, rule_id, agreement.local, agreement.remote)
+    yield from context.install(*((pair.inbound, pair.outbound) if now is None else (pair.inbound,)))
+    state = ChildState.INSTALLED if now is None else ChildState.INBOUND
+    child = make_child(context, agreement.rule, pair, state, ours=False)
+    if now is not None:
+        child.beside = now.spi_in
+        child.due_at = context.now + SWITCH_OUTBOUND_S
+    return child
 
 
 def _sa(

@@ -9,6 +9,8 @@ from ipc.algorithms import esp_suite_name
 from ipc.messages import ChildSaStatus, NegotiationRule, Sa, SaName
 from ipc.types import Direction, TrafficSelector, UdpEncapsulation
 
+TrafficSelectors = tuple[TrafficSelector, ...]
+
 REPLAY_WINDOW_PACKETS = 1024
 DRAIN_S = 3.0
 """How long packets that were under way are still taken on a replaced Child SA after its DELETE."""
@@ -22,10 +24,13 @@ class ChildSa:
     """The mutable state of one Child SA. Times are monotonic seconds; `math.inf` is never."""
 
     __slots__ = (
+        "beside",
         "dies_at",
         "due_at",
         "established_at",
+        "idle_at",
         "inbound",
+        "ours",
         "outbound",
         "outbound_installed",
         "rekey_at",
@@ -43,6 +48,7 @@ class ChildSa:
         inbound: Sa,
         outbound: Sa,
         state: ChildState,
+        ours: bool,
         now: float,
         dies_at: float = math.inf,
     ) -> None:
@@ -52,13 +58,20 @@ class ChildSa:
         self.outbound = outbound
         self.state = state
         self.outbound_installed = state is ChildState.INSTALLED
+        self.ours = ours
+        """Whether we asked for it, or for the first one of those that it replaces."""
         self.replaces = 0
-        """Inbound SPI of the Child SA that it took the place of; 0 for none."""
+        """Inbound SPI of the Child SA that it took the place of by a rekey; 0 for none."""
+        self.beside = 0
+        """Inbound SPI of one that had its traffic when it was made, perhaps of another IKE SA; 0 for none."""
         self.established_at = now
         self.rekey_at = math.inf
         self.dies_at = dies_at
         self.due_at = math.inf
-        """INBOUND: when we send on it anyway. REKEYED: when we delete it anyway. DRAINING: when it goes."""
+        """INBOUND: when we send on it anyway. INSTALLED: when it gives way to another that does the same.
+        REKEYED: when we delete it anyway. DRAINING: when it goes."""
+        self.idle_at = math.inf
+        """When to ask whether it is idle."""
 
     def __str__(self) -> str:
         return f"child {self.inbound.spi:08x}/{self.outbound.spi:08x} {self.rule_name}"
@@ -78,7 +91,7 @@ class ChildSa:
         """When something must be done about it."""
         state = self.state
         if state is ChildState.INSTALLED:
-            return min(self.rekey_at, self.dies_at)
+            return min(self.rekey_at, self.dies_at, self.due_at, self.idle_at)
         if state in (ChildState.INBOUND, ChildState.REKEYED, ChildState.DRAINING):
             return min(self.due_at, self.dies_at)
         return self.dies_at if state is ChildState.REKEYING else math.inf
@@ -96,6 +109,18 @@ class ChildSa:
             remote=inbound.remote,
             established_at=self.established_at,
         )
+
+
+def serves(child: ChildSa, rule_id: int, local: TrafficSelectors, remote: TrafficSelectors) -> bool:
+    """Whether `child` has traffic of both directions, of this rule and with just these selectors."""
+    inbound = child.inbound
+    return (
+        child.rule_id == rule_id
+        and child.state in (ChildState.INSTALLED, ChildState.REKEYING, ChildState.REKEYED)
+        and child.outbound_installed
+        and inbound.local == local
+        and inbound.remote == remote
+    )
 
 
 def sa_name(sa: Sa) -> SaName:
@@ -118,7 +143,11 @@ def make_sa(
     remote: tuple[TrafficSelector, ...],
     acquire_id: int,
 ) -> Sa:
-    """One direction of a Child SA; `we_initiate` the exchange that makes it. The engine itself keeps the lifetimes."""
+    """One direction of a Child SA; `we_initiate` the exchange that makes it.
+
+    The engine keeps the lifetimes in seconds; bytes and packets are counted where they pass. The SPI, which nobody
+    foresees, makes the soft limits a little different for each.
+    """
     inbound = direction is Direction.IN
     source, destination = (remote_end, local_end) if inbound else (local_end, remote_end)
     sent_by_initiator = we_initiate is not inbound
@@ -143,4 +172,13 @@ def make_sa(
         soft_lifetime_s=0.0,
         hard_lifetime_s=0.0,
         acquire_id=acquire_id,
+        soft_lifetime_bytes=_soft(rule.rekey_bytes, spi),
+        hard_lifetime_bytes=rule.life_bytes,
+        soft_lifetime_packets=_soft(rule.rekey_packets, spi),
+        hard_lifetime_packets=rule.life_packets,
     )
+
+
+def _soft(limit: int, spi: int) -> int:
+    """`limit` less up to a tenth; 0 stays 0, never."""
+    return limit - limit // 10 * (spi & 0xFF) // 0xFF

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ike_worker.ikev2.context import Context, Request, Response, Work
+from ike_worker.ikev2.context import Context, Ending, Request, Response, Work
 from ike_worker.ikev2.datagram import Endpoint
 from ike_worker.ikev2.errors import (
     AuthenticationFailed,
@@ -20,7 +20,7 @@ from ike_worker.ikev2.errors import (
 )
 from ike_worker.ikev2.exchange_rules import EXCHANGE_TYPES, Contents, check
 from ike_worker.ikev2.exchanges import create_child_sa, ike_auth, informational, rekey_ike_sa
-from ike_worker.ikev2.features import fragmentation, liveness, nat_traversal
+from ike_worker.ikev2.features import fragmentation, handover, liveness, nat_traversal
 from ike_worker.ikev2.features.retransmission import Pending
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, PayloadType, ProtocolId
 from ike_worker.ikev2.ike_sa import TAIL_BYTES, IkeSa
@@ -103,6 +103,7 @@ def _receive_request(
 
     def done(response: Response) -> None:
         _answer(context, sa, exchange_type, tail, response)
+        _greet(context, sa, exchange_type)
 
     def failed(failure: Ikev2Error) -> None:
         log.info("%s: request %d refused: %s", sa, header.message_id, failure)
@@ -223,7 +224,7 @@ def _answer(context: Context, sa: IkeSa, exchange_type: int, tail: bytes, respon
         rekey_ike_sa.adopt_candidate(context, sa)
         if sa.state is State.HALF_OPEN:
             context.report_failure(sa, None, response.close)
-        context.close(sa, response.close)
+        context.close(sa, response.close, response.ending)
         return
     context.wake(sa)
 
@@ -250,6 +251,7 @@ def _receive_response(
     context.mark_changed(sa)
 
     def done(_result: None) -> None:
+        _greet(context, sa, pending.exchange_type)
         if sa.state is not State.CLOSED:
             context.mark_changed(sa)
             context.wake(sa)
@@ -264,6 +266,11 @@ def _receive_response(
     in_auth = pending.exchange_type == ExchangeType.IKE_AUTH
     completer = ike_auth.complete if in_auth else COMPLETERS[pending.wish.kind]
     context.start(sa, completer(context, sa, pending, contents), done, failed)
+
+
+def _greet(context: Context, sa: IkeSa, exchange_type: int) -> None:
+    if exchange_type == ExchangeType.IKE_AUTH and sa.state is State.ESTABLISHED:
+        handover.greet(context, sa)
 
 
 def _take_hint(context: Context, sa: IkeSa, data: bytes) -> None:
@@ -390,7 +397,7 @@ def retransmit_or_give_up(context: Context, sa: IkeSa) -> None:
         return
     if context.now >= pending.give_up_at:
         rekey_ike_sa.adopt_candidate(context, sa)
-        context.close(sa, f"the peer at {sa.path.remote} does not answer")
+        context.close(sa, f"the peer at {sa.path.remote} does not answer", Ending.SILENCE)
         return
     if fragmentation.cut_smaller(sa, pending, context.random_bytes):
         log.info("%s: request %d is sent in smaller fragments", sa, pending.message_id)

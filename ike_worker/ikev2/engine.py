@@ -5,21 +5,22 @@ the network sends wrong is dropped, counted by nobody but the log, or answered w
 """
 
 import logging
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ike_worker.ikev2 import dialogue, snapshot, timers
+from ike_worker.ikev2.child_negotiation import is_served
 from ike_worker.ikev2.context import Context, OwnAuth, SourceAddress, Verdict
 from ike_worker.ikev2.datagram import Datagram, Endpoint
 from ike_worker.ikev2.errors import InvalidMajorVersion, RefusedHere, RemoteError
 from ike_worker.ikev2.events import AllClosed, Event
 from ike_worker.ikev2.exchanges import ike_sa_init
-from ike_worker.ikev2.features import liveness, nat_traversal
+from ike_worker.ikev2.features import idleness, liveness, nat_traversal
 from ike_worker.ikev2.features.gate import is_init_request
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, PayloadType
 from ike_worker.ikev2.ike_sa import NO_SPI, TAIL_BYTES, IkeSa
 from ike_worker.ikev2.policy import Policy
-from ike_worker.ikev2.selection import is_subset
 from ike_worker.ikev2.snapshot import IkeSaState
 from ike_worker.ikev2.states import ChildState, State
 from ike_worker.ikev2.wire.message import (
@@ -33,7 +34,7 @@ from ike_worker.ikev2.wire.message import (
 )
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wish import Wish, WishKind
-from ipc.messages import Acquire, CertificateData, HalfOpenLimits, IkeSaStatus, NegotiationRule, Peer, Sa
+from ipc.messages import Acquire, CertificateData, HalfOpenLimits, IkeSaStatus, NegotiationRule, Peer, Sa, Usage
 from ipc.types import AuthMethod
 
 __all__ = ["Changes", "Datagram", "Endpoint", "Engine"]
@@ -72,6 +73,7 @@ class Engine:
         """Takes a new policy. SAs of peers and rules that changed or are gone are deleted, others are untouched."""
         context = self._enter(now)
         context.policy = Policy(peers, rules)
+        context.upkeep.keep_only(context.policy.rule_ids)
         context.has_policy = True
         for sa in list(context.ike_sas.values()):
             context.wake(sa)
@@ -193,7 +195,11 @@ class Engine:
 
     def get_timer(self) -> float | None:
         """When `handle_timer` must be called; None if nothing waits for time."""
-        return self._context.next_timer()
+        due = self._context.next_timer()
+        again = self._context.upkeep.next_due
+        if due is None:
+            return None if math.isinf(again) else again
+        return min(due, again)
 
     def handle_timer(self, now: float) -> None:
         """Does what is due at `now`."""
@@ -204,6 +210,8 @@ class Engine:
         for sa in due:
             if sa.state is not State.CLOSED:
                 timers.run(context, sa)
+        for rule_id in context.upkeep.take_due(now):
+            self._negotiate(Wish(kind=WishKind.CREATE_CHILD, rule_id=rule_id))
         self._settle()
 
     def next_event(self) -> Event | None:
@@ -213,31 +221,43 @@ class Engine:
 
     # ------------------------------------------------------------------ wishes from outside
 
-    def initiate(self, rule_id: int, now: float, *, acquire: Acquire | None = None) -> None:
-        """Negotiates a Child SA for a rule; nothing happens if that is under way, or if one stands that would do."""
+    def initiate(self, rule_id: int, now: float, *, acquire: Acquire | None = None, keep_up: bool = False) -> None:
+        """Negotiates a Child SA for a rule; nothing happens if that is under way, or if one stands that would do.
+
+        With `keep_up` it is tried again, ever more rarely, until there is one. A packet (`acquire`) does nothing
+        where the policy wants the rule left alone (EndAction.CLEAR).
+        """
         context = self._enter(now)
-        rule = context.policy.rule(rule_id)
-        peer = context.policy.peer(rule.peer) if rule is not None else None
-        if rule is None or peer is None or self._closing:
+        if acquire is not None and context.upkeep.is_cleared(rule_id):
             return
-        siblings = context.with_peer(peer.name)
-        if any(_negotiates(sa, rule_id) or _serves(sa, rule_id, acquire) for sa in siblings):
-            return
-        wish = Wish(
-            kind=WishKind.CREATE_CHILD,
-            rule_id=rule_id,
-            acquire_id=acquire.acquire_id if acquire is not None else 0,
-            packet_local=acquire.packet_local if acquire is not None else None,
-            packet_remote=acquire.packet_remote if acquire is not None else None,
+        if keep_up:
+            context.upkeep.want(rule_id)
+        self._negotiate(
+            Wish(
+                kind=WishKind.CREATE_CHILD,
+                rule_id=rule_id,
+                acquire_id=acquire.acquire_id if acquire is not None else 0,
+                packet_local=acquire.packet_local if acquire is not None else None,
+                packet_remote=acquire.packet_remote if acquire is not None else None,
+            )
         )
-        standing = [sa for sa in siblings if sa.state in (State.ESTABLISHED, State.CONNECTING, State.AUTHENTICATING)]
-        if standing:
-            best = max(standing, key=lambda sa: (sa.state is State.ESTABLISHED, sa.established_at))
+        self._settle()
+
+    def _negotiate(self, wish: Wish) -> None:
+        context = self._context
+        rule = context.policy.rule(wish.rule_id)
+        peer = context.policy.peer(rule.peer) if rule is not None else None
+        if peer is None or self._closing:
+            return
+        usable = [sa for sa in context.with_peer(peer.name) if _is_usable(sa)]
+        if any(_negotiates(sa, wish.rule_id) or is_served(sa, wish) for sa in usable):
+            return
+        if usable:
+            best = max(usable, key=_usefulness)
             best.wishes.append(wish)
             context.wake(best)
         elif peer.address is not None:
             context.wake(ike_sa_init.begin(context, peer, peer.address, wish))
-        self._settle()
 
     def rekey_child(self, spi_in: int, now: float) -> None:
         """Rekeys the Child SA with this inbound SPI."""
@@ -317,6 +337,19 @@ class Engine:
 
     # ------------------------------------------------------------------ answers to events
 
+    def sas_used(self, usage: tuple[Usage, ...], now: float) -> None:
+        """Answer to QueryUsage."""
+        context = self._enter(now)
+        by_spi = {one.sa.spi: one for one in usage}
+        owners = {spi: owner for spi in by_spi if (owner := context.child_owners.get(spi)) is not None}
+        for spi, sa in owners.items():
+            child = sa.children[spi]
+            if child.state is ChildState.INSTALLED and idleness.is_idle(context, child, by_spi):
+                log.info("%s: %s: idle", sa, child)
+                timers.delete_child(sa, child)
+            context.wake(sa)
+        self._settle()
+
     def spi_allocated(self, token: int, spi: int, now: float) -> None:
         """Answer to AllocateSpi."""
         self._enter(now).answer(token, spi)
@@ -390,6 +423,22 @@ class Engine:
 
     # ------------------------------------------------------------------ inside
 
+    def _follow_ends(self) -> None:
+        """What the policy wants done where a peer has closed an SA, or is silent."""
+        context = self._context
+        ended, context.ended = context.ended, {}
+        again, context.again = context.again, []
+        for wish in again:
+            self._negotiate(replace(wish, attempts=wish.attempts + 1, not_before=0.0))
+        for rule_id, action in ended.items():
+            wish = Wish(kind=WishKind.CREATE_CHILD, rule_id=rule_id)
+            rule = context.policy.rule(rule_id)
+            if rule is None or any(is_served(sa, wish) for sa in context.with_peer(rule.peer) if _is_usable(sa)):
+                continue
+            if context.upkeep.end(rule_id, action):
+                context.upkeep.want(rule_id)
+                self._negotiate(wish)
+
     def _enter(self, now: float) -> Context:
         self._context.now = now
         return self._context
@@ -397,7 +446,10 @@ class Engine:
     def _settle(self) -> None:
         """Begins what is wanted, and sets timers, of all IKE SAs that something happened to."""
         context = self._context
-        while context.awake:
+        while context.awake or context.ended or context.again:
+            self._follow_ends()
+            if not context.awake:
+                continue
             _, sa = context.awake.popitem()
             if sa.state is State.CLOSED:
                 continue
@@ -408,19 +460,17 @@ class Engine:
             context.events.append(AllClosed())
 
 
+def _is_usable(sa: IkeSa) -> bool:
+    """Whether it is worth while to want something of `sa`."""
+    alive = (State.ESTABLISHED, State.CONNECTING, State.AUTHENTICATING)
+    return sa.state in alive and not sa.wants(WishKind.DELETE_IKE)
+
+
+def _usefulness(sa: IkeSa) -> tuple[bool, bool, float]:
+    """The best one of several."""
+    return sa.state is State.ESTABLISHED, sa.handover is None, sa.established_at
+
+
 def _negotiates(sa: IkeSa, rule_id: int) -> bool:
     """Whether a Child SA of this rule is under way on `sa`."""
     return any(wish.kind is WishKind.CREATE_CHILD and wish.rule_id == rule_id for wish in sa.all_wishes)
-
-
-def _serves(sa: IkeSa, rule_id: int, acquire: Acquire | None) -> bool:
-    """Whether a Child SA of this rule stands on `sa`, and takes the packet that asks for one."""
-    for child in sa.children.values():
-        if child.rule_id == rule_id and child.state in (ChildState.INSTALLED, ChildState.REKEYING):
-            inbound = child.inbound
-            if acquire is None or (
-                is_subset((acquire.packet_local,), inbound.local)
-                and is_subset((acquire.packet_remote,), inbound.remote)
-            ):
-                return True
-    return False

@@ -64,6 +64,13 @@ class DeleteSas:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueryUsage:
+    """How much traffic have these seen? Answer: `sas_used`; none is needed."""
+
+    sas: tuple[SaName, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IkeSaEstablished:
     """An IKE SA stands: both sides are authenticated, or a rekey has replaced an older one."""
 
@@ -121,6 +128,7 @@ Question = AllocateSpi | ComputeAuth | VerifyAuth | InstallSas
 Event = (
     Question
     | DeleteSas
+    | QueryUsage
     | IkeSaEstablished
     | ChildSaEstablished
     | ChildSaClosed

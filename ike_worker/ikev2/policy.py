@@ -25,6 +25,11 @@ class Policy:
         """The peer of this name."""
         return self._peers.get(name)
 
+    @property
+    def rule_ids(self) -> set[int]:
+        """All rules."""
+        return set(self._rules)
+
     def rule(self, rule_id: int) -> NegotiationRule | None:
         """The rule of this number."""
         return self._rules.get(rule_id)

@@ -12,7 +12,7 @@ from ike_worker.ikev2.child_sa import ChildSa
 from ike_worker.ikev2.crypto.keymat import IkeKeys, IkeSuite
 from ike_worker.ikev2.datagram import FIRST_PACKET_BYTES, Endpoint
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
-from ike_worker.ikev2.ike_sa import IkeSa, NatPath, Session, Window
+from ike_worker.ikev2.ike_sa import Handover, IkeSa, NatPath, Origin, Session, Window
 from ike_worker.ikev2.states import ChildState, State
 from ike_worker.ikev2.wire.message import MAX_MESSAGE_BYTES
 from ike_worker.ikev2.wish import Wish
@@ -42,6 +42,9 @@ class ChildSaState:
     rekey_at: float
     dies_at: float
     due_at: float
+    ours: bool
+    beside: int
+    idle_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,9 @@ class IkeSaState:
     established_at: float
     last_heard: float
     rekey_at: float
+    reauth_at: float
+    origin: Origin | None
+    handover: Handover | None
     fragments: bool = False
     packet_bytes: int = FIRST_PACKET_BYTES
 
@@ -124,6 +130,9 @@ def take(sa: IkeSa) -> IkeSaState:
         established_at=sa.established_at,
         last_heard=sa.last_heard,
         rekey_at=sa.rekey_at,
+        reauth_at=sa.reauth_at,
+        origin=sa.origin,
+        handover=sa.handover,
         fragments=path.fragments,
         packet_bytes=path.packet_bytes,
     )
@@ -168,6 +177,9 @@ def _take_child(child: ChildSa) -> ChildSaState:
         rekey_at=child.rekey_at,
         dies_at=child.dies_at,
         due_at=child.due_at,
+        ours=child.ours,
+        beside=child.beside,
+        idle_at=child.idle_at,
     )
 
 
@@ -191,6 +203,9 @@ def rebuild(state: IkeSaState) -> IkeSa:
     sa.established_at = state.established_at
     sa.last_heard = state.last_heard
     sa.rekey_at = state.rekey_at
+    sa.reauth_at = state.reauth_at
+    sa.origin = state.origin
+    sa.handover = state.handover
     sa.reported = True
     sa.wishes = deque(state.wishes)
     sa.children = {child.inbound.spi: _rebuild_child(child) for child in state.children}
@@ -242,6 +257,7 @@ def _rebuild_child(state: ChildSaState) -> ChildSa:
         inbound=state.inbound,
         outbound=state.outbound,
         state=state.state,
+        ours=state.ours,
         now=state.established_at,
         dies_at=state.dies_at,
     )
@@ -249,4 +265,6 @@ def _rebuild_child(state: ChildSaState) -> ChildSa:
     child.replaces = state.replaces
     child.rekey_at = state.rekey_at
     child.due_at = state.due_at
+    child.beside = state.beside
+    child.idle_at = state.idle_at
     return child

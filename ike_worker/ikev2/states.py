@@ -96,8 +96,11 @@ CHILD_TRANSITIONS = (
     ChildTransition(ChildState.INBOUND, ChildState.DELETING, "We delete it before it was ever used."),
     ChildTransition(ChildState.INBOUND, ChildState.CLOSED, "It lost a rekey collision, or its IKE SA is gone."),
     ChildTransition(ChildState.INSTALLED, ChildState.REKEYING, "Its time is up: we asked for another in its place."),
-    ChildTransition(ChildState.INSTALLED, ChildState.REKEYED, "The peer has made another in its place."),
+    ChildTransition(
+        ChildState.INSTALLED, ChildState.REKEYED, "Another is in its place, or beside it for the same traffic."
+    ),
     ChildTransition(ChildState.INSTALLED, ChildState.DELETING, "We sent DELETE."),
+    ChildTransition(ChildState.INSTALLED, ChildState.DRAINING, "The peer has another beside it, and sent DELETE."),
     ChildTransition(ChildState.INSTALLED, ChildState.CLOSED, "The peer sent DELETE, or its IKE SA is gone."),
     ChildTransition(ChildState.REKEYING, ChildState.INSTALLED, "The rekey failed: it is tried again later."),
     ChildTransition(ChildState.REKEYING, ChildState.REKEYED, "Another stands in its place."),

@@ -15,7 +15,7 @@ from ike_worker.ikev2.errors import Ikev2Error, MalformedMessage, Refused, Refus
 from ike_worker.ikev2.exchange_rules import Contents
 from ike_worker.ikev2.exchanges import rekey_ike_sa
 from ike_worker.ikev2.exchanges.ike_sa_init import wanted_group
-from ike_worker.ikev2.features import collisions
+from ike_worker.ikev2.features import collisions, handover
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, ProtocolId, name_of
 from ike_worker.ikev2.ike_sa import IkeSa
@@ -49,6 +49,8 @@ def request(context: Context, sa: IkeSa, wish: Wish) -> Work[Request | None]:
         return None
     if rule is None:
         raise RefusedHere("the rule has gone from the policy")
+    if wish.kind is WishKind.CREATE_CHILD and negotiation.is_served(sa, wish):
+        return None
     if old is not None:
         enter(old, ChildState.REKEYING)
         wish = replace(wish, rule_id=rule.rule_id)
@@ -94,8 +96,10 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
     yield from context.install(pair.inbound, pair.outbound)
     sa.window.pending = None
     old = sa.children.get(pending.wish.spi_in)
-    child = negotiation.make_child(context, agreement.rule, pair, ChildState.INSTALLED)
+    ours = old.ours if old is not None else True
+    child = negotiation.make_child(context, agreement.rule, pair, ChildState.INSTALLED, ours=ours)
     context.add_child(sa, child, pending.wish.spi_in or None)
+    handover.settle_twins(context, sa, child)
     redundant = sa.children.get(pending.collided_spi_in)
     if redundant is not None and redundant.state is ChildState.INBOUND:
         redundant.replaces = 0
@@ -254,10 +258,14 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     pair = negotiation.make_sas(
         sa, agreement, spi_in=spi, we_initiate=False, nonce_i=nonce_i, nonce_r=nonce_r, shared=shared
     )
-    yield from context.install(*((pair.inbound,) if old is not None else (pair.inbound, pair.outbound)))
-    child = _take(context, sa, agreement.rule, pair, old)
     if old is not None:
+        yield from context.install(pair.inbound)
+        child = _take(context, agreement.rule, pair, old)
         collisions.note(sa, old, child.spi_in, nonce_i, nonce_r)
+    else:
+        child = yield from negotiation.install_asked(context, sa, agreement, pair)
+    context.add_child(sa, child, old.spi_in if old is not None else None)
+    handover.settle_twins(context, sa, child)
     payloads = negotiation.answer(agreement, spi)
     payloads.insert(1, Nonce(data=nonce_r))
     if payload is not None:
@@ -265,15 +273,12 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     return Response(payloads=payloads)
 
 
-def _take(context: Context, sa: IkeSa, rule: NegotiationRule, pair: negotiation.SaPair, old: ChildSa | None) -> ChildSa:
-    state = ChildState.INSTALLED if old is None else ChildState.INBOUND
-    child = negotiation.make_child(context, rule, pair, state)
-    if old is not None:
-        child.replaces = old.spi_in
-        child.due_at = context.now + SWITCH_OUTBOUND_S
-        if old.state is ChildState.INSTALLED:
-            _leave_to_peer(context, old)
-    context.add_child(sa, child, old.spi_in if old is not None else None)
+def _take(context: Context, rule: NegotiationRule, pair: negotiation.SaPair, old: ChildSa) -> ChildSa:
+    child = negotiation.make_child(context, rule, pair, ChildState.INBOUND, ours=old.ours)
+    child.replaces = old.spi_in
+    child.due_at = context.now + SWITCH_OUTBOUND_S
+    if old.state is ChildState.INSTALLED:
+        _leave_to_peer(context, old)
     return child
 
 

@@ -102,7 +102,7 @@ def _conclude_child(
         nonce_r=sa.in_handshake.peer_nonce,
         acquire_id=pending.wish.acquire_id,
     )
-    child = negotiation.make_child(context, rule, pair, ChildState.INSTALLED)
+    child = negotiation.make_child(context, rule, pair, ChildState.INSTALLED, ours=True)
     return pair, child
 
 
@@ -161,7 +161,6 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
 
 
 def _first_child(context: Context, sa: IkeSa, contents: Contents) -> Work[tuple[ChildSa, list[Payload]]]:
-    """Both directions at once: nothing has flowed before."""
     agreement = negotiation.accept(context, sa, contents, key_exchange=False, group=None)
     spi = yield from context.allocate_spi(agreement.rule.rule_id)
     handshake = sa.in_handshake
@@ -173,8 +172,8 @@ def _first_child(context: Context, sa: IkeSa, contents: Contents) -> Work[tuple[
         nonce_i=handshake.peer_nonce,
         nonce_r=handshake.own_nonce,
     )
-    yield from context.install(pair.inbound, pair.outbound)
-    child = negotiation.make_child(context, agreement.rule, pair, ChildState.INSTALLED)
+    afresh = contents.notify(NotifyType.INITIAL_CONTACT) is not None
+    child = yield from negotiation.install_asked(context, sa, agreement, pair, afresh=afresh)
     return child, negotiation.answer(agreement, spi)
 
 

@@ -1,10 +1,12 @@
 """INFORMATIONAL: deletes, liveness, and whatever the peer notifies. RFC 7296 sections 1.4, 2.4 and 2.25."""
 
 import logging
+import math
 
 from ike_worker.ikev2.child_sa import DRAIN_S, ChildSa
-from ike_worker.ikev2.context import Context, Request, Response, Work
+from ike_worker.ikev2.context import Context, Ending, Request, Response, Work
 from ike_worker.ikev2.exchange_rules import Contents
+from ike_worker.ikev2.features import handover
 from ike_worker.ikev2.features.retransmission import Pending
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, ProtocolId
 from ike_worker.ikev2.ike_sa import IkeSa
@@ -60,7 +62,9 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
 def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     """Answers a request of any content."""
     if any(delete.protocol == ProtocolId.IKE for delete in contents.deletes):
-        return Response(payloads=[], close="deleted by the peer")
+        for child in list(sa.children.values()):
+            yield from _switch_to_successor(context, sa, child)
+        return Response(payloads=[], close="deleted by the peer", ending=Ending.PEERS)
     if contents.notify(NotifyType.AUTHENTICATION_FAILED) is not None:
         return Response(payloads=[], close="the peer could not authenticate us")
     for notify in contents.notifies:
@@ -78,19 +82,16 @@ def _deleted_by_peer(context: Context, sa: IkeSa, spi: bytes, answered: list[byt
     child = sa.child_by_outbound(spi)
     if child is None or child.state is ChildState.DRAINING:
         return
-    successor = next(
-        (one for one in sa.children.values() if one.replaces == child.spi_in and one.state is ChildState.INBOUND), None
-    )
-    if successor is not None:
-        yield from switch_outbound(context, sa, successor)
-        if child.spi_in not in sa.children:
-            return
+    yield from _switch_to_successor(context, sa, child)
+    if child.spi_in not in sa.children:
+        return
     # RFC 7296 section 1.4.1: deletes that cross each other are not answered with a Delete payload.
     if child.state is not ChildState.DELETING:
         answered.append(child.spi_in.to_bytes(_SPI_BYTES, "big"))
     if child.state is ChildState.INBOUND:
         _reinstate(sa, child.replaces)
-    _finish(context, sa, child, "deleted by the peer")
+    if not _finish(context, sa, child, "deleted by the peer"):
+        context.note_end(sa, child.rule_id, Ending.PEERS)
 
 
 def _reinstate(sa: IkeSa, spi_in: int) -> None:
@@ -100,19 +101,40 @@ def _reinstate(sa: IkeSa, spi_in: int) -> None:
         enter(old, ChildState.INSTALLED)
 
 
-def switch_outbound(context: Context, sa: IkeSa, child: ChildSa) -> Work[None]:
-    """From now on we send on `child`, which the peer made by a rekey."""
+def _successors(context: Context, sa: IkeSa, child: ChildSa) -> list[ChildSa]:
+    """What takes the traffic of `child`, by a rekey or because it was made beside it, there or in another IKE SA."""
+    return [
+        one
+        for owner in (sa, *context.siblings(sa))
+        for one in owner.children.values()
+        if child.spi_in in (one.replaces, one.beside)
+    ]
+
+
+def _switch_to_successor(context: Context, sa: IkeSa, child: ChildSa) -> Work[None]:
+    for successor in _successors(context, sa, child):
+        if successor.state is ChildState.INBOUND:
+            yield from switch_outbound(context, successor)
+            return
+
+
+def switch_outbound(context: Context, child: ChildSa) -> Work[None]:
+    """From now on we send on `child`, which the peer made."""
     yield from context.install(child.outbound)
-    if child.state is ChildState.INBOUND:
+    owner = context.child_owners.get(child.spi_in)
+    if child.state is ChildState.INBOUND and owner is not None:
         child.outbound_installed = True
+        child.due_at = math.inf
         enter(child, ChildState.INSTALLED)
-        context.mark_changed(sa)
+        handover.settle_twins(context, owner, child)
+        context.mark_changed(owner)
+        context.wake(owner)
 
 
-def _finish(context: Context, sa: IkeSa, child: ChildSa, reason: str) -> None:
-    """Both sides have deleted `child`. If another replaces it, it receives what is still under way."""
-    replaced = any(one.replaces == child.spi_in for one in sa.children.values())
-    if replaced and child.state in (ChildState.REKEYING, ChildState.REKEYED, ChildState.DELETING):
+def _finish(context: Context, sa: IkeSa, child: ChildSa, reason: str) -> bool:
+    """Both sides have deleted `child`. If another replaces it, it receives what is still under way; True then."""
+    if _successors(context, sa, child) and child.state is not ChildState.INBOUND:
         context.drain_child(sa, child, DRAIN_S)
-    else:
-        context.close_child(sa, child, reason)
+        return True
+    context.close_child(sa, child, reason)
+    return False

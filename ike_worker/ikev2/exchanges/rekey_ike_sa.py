@@ -259,6 +259,7 @@ def _make(
         spi_r=new.spi_r,
     )
     new.session = Session(suite, keys, initiator=initiator)
+    new.origin, new.reauth_at, new.handover = old.origin, old.reauth_at, old.handover
     return new
 
 

@@ -1,6 +1,6 @@
 """INITIAL_CONTACT: whatever came before between the same two identities is forgotten. RFC 7296 section 2.4."""
 
-from ike_worker.ikev2.context import Context
+from ike_worker.ikev2.context import Context, Ending
 from ike_worker.ikev2.ike_sa import IkeSa
 
 
@@ -15,5 +15,6 @@ def honour(context: Context, sa: IkeSa) -> None:
     An IKE SA that came to stand since then was made by two sides that called each other at once.
     """
     for other in context.with_peer(sa.peer.name):
-        if other is not sa and other.handshake is None and other.established_at < sa.created_at:
-            context.close(other, "the peer has started anew")
+        origin = other.origin
+        if other is not sa and origin is not None and origin.authenticated_at < sa.created_at:
+            context.close(other, "the peer has started anew", Ending.PEERS)

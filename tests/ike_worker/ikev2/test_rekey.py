@@ -10,7 +10,7 @@ from ike_worker.ikev2.child_sa import DRAIN_S
 from ike_worker.ikev2.datagram import Datagram
 from ipc.algorithms import KeyExchangeId
 from ipc.types import Direction
-from tests.ike_worker.ikev2.two_sides import ESP, RULE_ID, Side, World, describe, peer_of, rule_of
+from tests.ike_worker.ikev2.two_sides import ESP, MORE_ID, RULE_ID, Side, World, describe, peer_of, rule_of, two_rules
 
 REKEY = ["CREATE_CHILD_SA request", "CREATE_CHILD_SA response", "INFORMATIONAL request", "INFORMATIONAL response"]
 
@@ -253,12 +253,9 @@ def test_the_lifetime_of_the_ike_sa_leads_to_a_rekey() -> None:
 
 
 def test_a_new_child_sa_is_refused_while_the_ike_sa_is_rekeyed_and_made_afterwards() -> None:
-    more = {"rule_id": 8, "name": "more", "position": 1}
-    world = connected(
-        **{me: {"rules": [rule_of(me), replace(rule_of(me), **more)]} for me in ("alice", "bob")}  # type: ignore[arg-type]
-    )
+    world = connected(**two_rules())
     world.alice.engine.rekey_ike_sa(world.alice.ike_spis[0], world.now)
-    world.bob.engine.initiate(8, world.now)
+    world.bob.engine.initiate(MORE_ID, world.now)
     world.run(30)
     world.agree(2)
     assert RULE_ID in {sa.rule_id for sa in world.alice.kernel.values()}

@@ -106,6 +106,20 @@ def rule_of(me: str, **changes: object) -> NegotiationRule:
     return replace(rule, **changes)  # type: ignore[arg-type]
 
 
+MORE_ID = 8
+"""A second rule, for other networks."""
+
+
+def two_rules(**changes: object) -> dict[str, Any]:
+    """Policies of both sides, with a second rule."""
+    alice, bob = net("10.3.0.0-10.3.255.255"), net("10.4.0.0-10.4.255.255")
+    more = {
+        "alice": rule_of("alice", rule_id=MORE_ID, name="more", position=1, local=(alice,), remote=(bob,), **changes),
+        "bob": rule_of("bob", rule_id=MORE_ID, name="more", position=1, local=(bob,), remote=(alice,), **changes),
+    }
+    return {me: {"rules": [rule_of(me, **changes), more[me]]} for me in ("alice", "bob")}
+
+
 def auth_of(psk: bytes, question: e.ComputeAuth | e.VerifyAuth) -> bytes:
     """RFC 7296 section 2.15: prf(prf(PSK, "Key Pad for IKEv2"), message | nonce | prf(SK_p, ID body))."""
     octets = question.message + question.nonce + prf(question.prf, question.sk_p.reveal(), question.id_payload)

@@ -1,18 +1,12 @@
 """Deletes that cross, several in one message, and half-closed states. RFC 7296 sections 1.4.1 and 2.25."""
 
-from dataclasses import replace
-
 from ike_worker.ikev2.features.retransmission import GIVE_UP_S
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, ProtocolId
 from ike_worker.ikev2.states import ChildState
 from ike_worker.ikev2.wire.delete import Delete
 from ike_worker.ikev2.wire.notify import Notify
 from tests.ike_worker.ikev2.scenario import Scenario
-from tests.ike_worker.ikev2.two_sides import rule_of
-
-TWO_RULES = {
-    me: {"rules": [rule_of(me), replace(rule_of(me), rule_id=8, name="more", position=1)]} for me in ("alice", "bob")
-}
+from tests.ike_worker.ikev2.two_sides import MORE_ID, two_rules
 
 
 def esp(*spis: int) -> Delete:
@@ -20,8 +14,8 @@ def esp(*spis: int) -> Delete:
 
 
 def two_children() -> Scenario:
-    s = Scenario(flows=False, **TWO_RULES)
-    (made,) = s.bob.takes(s.alice.creates(8))
+    s = Scenario(flows=False, **two_rules())
+    (made,) = s.bob.takes(s.alice.creates(MORE_ID))
     s.alice.takes(made)
     return s
 

@@ -10,14 +10,9 @@ from ike_worker.ikev2.iana import ExchangeType
 from ike_worker.ikev2.states import ChildState, State
 from ipc.algorithms import KeyExchangeId
 from tests.ike_worker.ikev2.scenario import Letter, Party, Scenario
-from tests.ike_worker.ikev2.two_sides import IKE, peer_of, rule_of
+from tests.ike_worker.ikev2.two_sides import IKE, MORE_ID, peer_of, two_rules
 
 NONCES = ("alice asks", "alice answers", "bob asks", "bob answers")
-MORE = replace(rule_of("alice"), rule_id=8, name="more", position=1)
-TWO_RULES = {
-    "alice": {"rules": [rule_of("alice"), MORE]},
-    "bob": {"rules": [rule_of("bob"), replace(rule_of("bob"), rule_id=8, name="more", position=1)]},
-}
 
 
 def alice_loses(lowest: str) -> bool:
@@ -130,9 +125,9 @@ def test_without_a_delete_the_responder_deletes_the_old_one_itself() -> None:
 
 
 def test_what_was_wanted_of_the_old_one_is_done_on_the_new_one() -> None:
-    s = Scenario(**TWO_RULES)
+    s = Scenario(**two_rules())
     ask = s.alice.rekeys_ike()
-    s.alice.wants("initiate", 8)
+    s.alice.wants("initiate", MORE_ID)
     (made,) = s.bob.takes(ask)
     assert sorted(says(s.alice.takes(made))) == ["create child", "delete ike"]
     s.ends(children=2)
@@ -290,9 +285,9 @@ def test_the_winner_dies_before_it_can_say_so() -> None:
 @pytest.mark.parametrize("deed", ["creates", "rekeys"])
 def test_a_child_exchange_meets_the_rekey_of_the_ike_sa(deed: str) -> None:
     """RFC 7296 section 2.25: each is refused for the sake of the other, and both are tried again."""
-    s = Scenario(**TWO_RULES)
+    s = Scenario(**two_rules())
     ask_a = s.alice.rekeys_ike()
-    ask_b = s.bob.creates(8) if deed == "creates" else s.bob.rekeys()
+    ask_b = s.bob.creates(MORE_ID) if deed == "creates" else s.bob.rekeys()
     (busy_b,) = s.bob.takes(ask_a)
     (busy_a,) = s.alice.takes(ask_b)
     assert busy_a.says == busy_b.says == "TEMPORARY_FAILURE"
@@ -383,7 +378,7 @@ def test_a_confused_peer_rekeys_twice_while_both_rekey() -> None:
 
 
 def test_a_confused_peer_goes_on_using_the_old_one() -> None:
-    s = Scenario(**TWO_RULES)
+    s = Scenario(**two_rules())
     s.bob.takes(s.alice.rekeys_ike())
     (busy,) = s.bob.takes(s.alice.asks(ExchangeType.CREATE_CHILD_SA, []))
     assert busy.says == "INVALID_SYNTAX"

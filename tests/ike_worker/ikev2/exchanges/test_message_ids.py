@@ -9,7 +9,7 @@ from ike_worker.ikev2.features.retransmission import GIVE_UP_S
 from ike_worker.ikev2.iana import ExchangeType, NotifyType
 from ike_worker.ikev2.wire.notify import Notify
 from tests.ike_worker.ikev2.scenario import Scenario
-from tests.ike_worker.ikev2.two_sides import rule_of
+from tests.ike_worker.ikev2.two_sides import MORE_ID, two_rules
 
 HARMLESS = Notify(type=NotifyType.SET_WINDOW_SIZE, data=b"\0\0\0\x01")
 
@@ -89,13 +89,9 @@ def test_a_response_to_another_exchange_is_dropped() -> None:
 
 
 def test_the_next_request_waits_for_the_response_to_the_one_before() -> None:
-    more = {
-        me: {"rules": [rule_of(me), replace(rule_of(me), rule_id=8, name="more", position=1)]}
-        for me in ("alice", "bob")
-    }
-    s = Scenario(**more)
+    s = Scenario(**two_rules())
     ask = s.alice.rekeys()
-    s.alice.wants("initiate", 8)
+    s.alice.wants("initiate", MORE_ID)
     (made,) = s.bob.takes(ask)
     sent = s.alice.takes(made)
     assert [letter.says for letter in sent] == ["delete child"]

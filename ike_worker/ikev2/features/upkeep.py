@@ -1,0 +1,77 @@
+"""Rules that are to have a Child SA always, and those that are to have none: start actions and end actions.
+
+RFC 7296 leaves to the policy what follows when a peer closes an SA or is silent (sections 1.4.1 and 2.4): the next
+packet negotiates anew, or we do at once, or nobody does until an operator or the peer says so.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ipc.types import EndAction
+
+FIRST_RETRY_S = 5.0
+LAST_RETRY_S = 300.0
+
+
+@dataclass(slots=True)
+class _Try:
+    """When to try next, and how long to wait after that."""
+
+    at: float
+    delay_s: float
+
+
+class Upkeep:
+    """By rule; kept over policies that have the same rule. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._tries: dict[int, _Try] = {}
+        self._cleared: set[int] = set()
+
+    def want(self, rule_id: int) -> None:
+        """It is to have a Child SA: whoever calls tries now; this tries again until there is one."""
+        self._cleared.discard(rule_id)
+        self._tries[rule_id] = _Try(float("inf"), FIRST_RETRY_S)
+
+    def failed(self, rule_id: int, now: float) -> None:
+        """A try came to nothing."""
+        one = self._tries.get(rule_id)
+        if one is not None:
+            one.at, one.delay_s = now + one.delay_s, min(2 * one.delay_s, LAST_RETRY_S)
+
+    def stands(self, rule_id: int) -> None:
+        """It has one, whoever asked for it."""
+        self._tries.pop(rule_id, None)
+        self._cleared.discard(rule_id)
+
+    def end(self, rule_id: int, action: EndAction) -> bool:
+        """It has lost its Child SA against our will; whether to negotiate at once."""
+        if action is EndAction.CLEAR:
+            self._cleared.add(rule_id)
+        return action is EndAction.START
+
+    def give_up(self, rule_id: int) -> None:
+        """An operator wants none."""
+        self._tries.pop(rule_id, None)
+
+    def is_cleared(self, rule_id: int) -> bool:
+        """Whether packets do not make us negotiate."""
+        return rule_id in self._cleared
+
+    def keep_only(self, rule_ids: Iterable[int]) -> None:
+        """There is a new policy."""
+        kept = set(rule_ids)
+        self._tries = {rule_id: one for rule_id, one in self._tries.items() if rule_id in kept}
+        self._cleared &= kept
+
+    @property
+    def next_due(self) -> float:
+        """When the next one is to be tried again."""
+        return min((one.at for one in self._tries.values()), default=float("inf"))
+
+    def take_due(self, now: float) -> list[int]:
+        """Those whose time has come; they are being tried."""
+        due = [rule_id for rule_id, one in self._tries.items() if one.at <= now]
+        for rule_id in due:
+            self._tries[rule_id].at = float("inf")
+        return due
