@@ -97,7 +97,7 @@ class UdpSockets:
                 except OSError as error:  # an ICMP error for an earlier datagram; the next read is clean
                     self._drop(f"port {port}: {error.strerror}")
                     continue
-                if marker and buffer[:4] != marker:
+                if marker and (length < len(marker) or buffer[:4] != marker):
                     self.dropped += 1  # a keepalive, or ESP that nobody else takes
                     continue
                 data = bytes(view[len(marker) : length])

@@ -1,5 +1,6 @@
 """Stateless cookies against floods of half-open IKE SAs. RFC 7296 section 2.6, RFC 8019 section 7.1.1.3."""
 
+import hashlib
 import hmac
 from collections.abc import Callable
 
@@ -7,11 +8,14 @@ SECRET_LIFE_S = 60.0
 """A secret makes cookies for this long, and is taken for as long again."""
 _SECRET_BYTES = 32
 _HEAD_BYTES = 2
+_MAC_BYTES = 16
+COOKIE_BYTES = _HEAD_BYTES + _MAC_BYTES
 
 
 class CookieJar:
-    """Cookie = version of the secret | difficulty | HMAC(secret, difficulty | Ni | IPi | SPIi).
+    """Cookie = version of the secret | difficulty | MAC(secret, difficulty | Ni | IPi | SPIi).
 
+    The MAC is keyed BLAKE2s (RFC 7693): under attack it is most of the work, and four times as fast as HMAC-SHA256.
     The difficulty is that of the puzzle that went with the cookie, 0 for none: so nothing need be remembered of who
     was given which.
     """
@@ -28,9 +32,7 @@ class CookieJar:
         if now - self._made_at >= SECRET_LIFE_S or not self._secret:
             self._renew(now)
         asked = bytes((difficulty,))
-        return bytes((self._version, difficulty)) + hmac.digest(
-            self._secret, asked + nonce_i + address + spi_i, "sha256"
-        )
+        return bytes((self._version, difficulty)) + _mac(self._secret, asked + nonce_i + address + spi_i)
 
     def difficulty_of(self, cookie: bytes, nonce_i: bytes, address: bytes, spi_i: bytes, now: float) -> int | None:
         """Of a cookie that was made for this initiator, lately: the difficulty that was asked; else None."""
@@ -43,7 +45,7 @@ class CookieJar:
             secret = self._previous
         else:
             return None
-        wanted = hmac.digest(secret, cookie[1:_HEAD_BYTES] + nonce_i + address + spi_i, "sha256")
+        wanted = _mac(secret, cookie[1:_HEAD_BYTES] + nonce_i + address + spi_i)
         return cookie[1] if hmac.compare_digest(mac, wanted) else None
 
     def _renew(self, now: float) -> None:
@@ -51,3 +53,7 @@ class CookieJar:
         self._secret = self._random_bytes(_SECRET_BYTES)
         self._version = self._version + 1 & 0xFF
         self._made_at = now
+
+
+def _mac(secret: bytes, data: bytes) -> bytes:
+    return hashlib.blake2s(data, key=secret, digest_size=_MAC_BYTES).digest()
