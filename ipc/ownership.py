@@ -28,10 +28,10 @@ ROUTE_PROTOCOL = 73
 """rtnetlink protocol number of our routes and rules."""
 
 ROUTE_TABLE = 4500
-"""Routing table that leads into the TUN."""
+"""Routing table that leads into the TUN; what is gathered for a local prefix has one of its own."""
 
 RULE_PREFERENCE_FIRST = 4500
 """Our policy routing rules have preferences from here on, the last one ..."""
 
-RULE_PREFERENCE_LAST = 4599
+RULE_PREFERENCE_LAST = 5499
 """... here."""

@@ -7,7 +7,7 @@ found; always exit code 0 unless the kernel refuses. Harmless to repeat.
 import sys
 from dataclasses import dataclass
 
-from kernel_agent import netfilter, routes
+from kernel_agent import netfilter, routes, routing_table
 from kernel_agent.xfrm import messages
 from kernel_agent.xfrm.constants import NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM, XfrmMessage
 from kernel_agent.xfrm.netlink import Request, RequestSocket
@@ -66,7 +66,7 @@ def remove_around_tun() -> Removed:
     """Removes the rules, routes and table of the user-space data path."""
     route, netfilter_socket = RequestSocket(NETLINK_ROUTE), RequestSocket(NETLINK_NETFILTER)
     try:
-        table = routes.RoutingTable(route)
+        table = routing_table.RoutingTable(route)
         present = table.present()
         table.install(routes.NOTHING)
         tables = netfilter.remove(netfilter_socket)

@@ -1,62 +1,54 @@
-"""Rules and routes that lead protected traffic into the TUN of the user-space data path (ip-rule(8), rtnetlink(7)).
+"""Rules and routes that lead protected traffic into the TUN of the user-space data path (ip-rule(8)). Pure.
 
-Policy routing keeps the SPD's first match: our rules stand in SPD order between RULE_PREFERENCE_FIRST and ..._LAST.
+Policy routing keeps the SPD's first match: our rules stand between RULE_PREFERENCE_FIRST and RULE_PREFERENCE_LAST.
 
-    4500   fwmark OUTER_MARK goto 4599          our own ESP and IKE never enter the TUN
-    4501+  from LOCAL to REMOTE lookup 4500     PROTECT
-           from LOCAL to REMOTE goto 4599       BYPASS, where a later PROTECT would take the packet
-    4599   nop
+    4500        fwmark OUTER_MARK goto 5499       our own ESP and IKE never enter the TUN
+    4501        from LOCAL to REMOTE lookup 4500  PROTECT that no bypass rule before it concerns, in any order
+                from LOCAL lookup TABLE           the same, where many REMOTEs share LOCAL, protocol and ports
+    4502        from NET goto BLOCK               where there are many rules at 4501: those with LOCAL in NET are ...
+    4503        goto 5399
+    4504-5398   from LOCAL ... ; goto 5399        ... in a block of their own, so that a packet walks few of them
+    5399        nop
+    5400-5498   in SPD order: goto 5499 for BYPASS, where a later PROTECT would take the packet, and lookup for those
+    5499        nop
 
-Each REMOTE has two routes in table 4500: into the TUN, and behind it "unreachable", for when the TUN is gone: what was
+Each REMOTE has two routes in its table: into the TUN, and behind it "unreachable", for when the TUN is gone: what was
 led here finds the TUN or no way at all. For IPv6 that is all there is (see `xfrm.policies`), so what this host itself
 sends to REMOTE comes here whatever its source, if the host has an address in LOCAL: what does not belong into the
 tunnel is dropped by the data path then, instead of taking the ordinary route.
 
-Neighbours that do the same share a preference, as their order does not matter. Only objects with ROUTE_PROTOCOL are
-ever touched. ICMP types are no criterion here; the policies decide those.
+Where blocks stand and which tables there are follows from what they hold, so that a reload moves little. Only objects
+with ROUTE_PROTOCOL are ever touched. ICMP types are no criterion here; the policies decide those.
 """
 
+import bisect
+import hashlib
 import ipaddress
 import itertools
 import socket
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from pyroute2.netlink.rtnl.fibmsg import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL, fibmsg
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from pyroute2.netlink.rtnl.fibmsg import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL
 
 from ipc.messages import KernelRule
-from ipc.ownership import OUTER_MARK, ROUTE_PROTOCOL, ROUTE_TABLE, RULE_PREFERENCE_FIRST, RULE_PREFERENCE_LAST
+from ipc.ownership import OUTER_MARK, ROUTE_TABLE, RULE_PREFERENCE_FIRST, RULE_PREFERENCE_LAST
 from ipc.types import ANY_PORT, Action, IpAddress, PortRange, Prefix
 from kernel_agent.data_path import DataPathError
-from kernel_agent.reconcile import set_diff
-from kernel_agent.xfrm import constants as c
 from kernel_agent.xfrm.messages import ICMP_PROTOCOLS
-from kernel_agent.xfrm.netlink import Request, RequestSocket
-from kernel_agent.xfrm.structs import NLMSG_HEADER
 
-_NEWLINK, _GETLINK, _GETADDR = 16, 18, 22
-_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
-_NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
-_RT_TABLE_UNSPEC = 0
-_RTN_UNICAST, _RTN_UNREACHABLE = 1, 7
-_LAST_METRIC = 0xFFFF_FFFF
-_LOOPBACK = "lo"
-_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
+ANY_ORDER = RULE_PREFERENCE_FIRST + 1
+_JUMPS = RULE_PREFERENCE_FIRST + 2
+_PAST_BLOCKS = RULE_PREFERENCE_FIRST + 3
+_BLOCKS = RULE_PREFERENCE_FIRST + 4
+IN_ORDER = RULE_PREFERENCE_LAST - 100
+"""The rules whose order matters come behind this one."""
+TABLE_FROM_REMOTES = 8
+"""From so many remote prefixes on, those of one local prefix have a table."""
+BLOCKS_FROM_RULES = 64
+_TABLE_BASE = 0x4900_0000
 _FAMILIES = (int(socket.AF_INET), int(socket.AF_INET6))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """A network interface."""
-
-    index: int
-    name: str
-    mtu: int
-    up: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +58,7 @@ class RoutingRule:
     family: int
     preference: int
     action: int
-    """FR_ACT_TO_TBL (always ROUTE_TABLE), FR_ACT_GOTO (always RULE_PREFERENCE_LAST) or FR_ACT_NOP."""
+    """FR_ACT_TO_TBL, FR_ACT_GOTO or FR_ACT_NOP."""
     source: Prefix | None = None
     destination: Prefix | None = None
     protocol: int = 0
@@ -76,16 +68,21 @@ class RoutingRule:
     """A single bit that is value and mask at once; 0 for any."""
     own: bool = False
     """Only what this host itself sends."""
+    table: int = ROUTE_TABLE
+    """Of FR_ACT_TO_TBL."""
+    target: int = RULE_PREFERENCE_LAST
+    """The preference to go on at, of FR_ACT_GOTO."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One of our routes, all in ROUTE_TABLE."""
+    """One of our routes."""
 
     destination: Prefix
     ifindex: int
     """0 for the route that leads nowhere."""
     source: IpAddress | None
+    table: int = ROUTE_TABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,76 +96,174 @@ class RoutingPlan:
 NOTHING = RoutingPlan(rules=(), routes=())
 
 
-# ------------------------------------------------------------- what should be
-
-
 def plan(rules: Iterable[KernelRule], own_addresses: Iterable[IpAddress], tun_ifindex: int) -> RoutingPlan:
     """The rules and routes for an SPD; DataPathError where it changes between PROTECT and BYPASS too often."""
-    ordered = sorted(rules, key=lambda rule: rule.position)
-    addresses = sorted(own_addresses, key=lambda address: (address.version, int(address)))
+    ordered = sorted((rule for rule in rules if rule.action is not Action.DISCARD), key=lambda rule: rule.position)
+    own = _OwnAddresses(own_addresses)
     wanted: list[RoutingRule] = []
+    routes: dict[tuple[int, Prefix], IpAddress | None] = {}
     for family in _FAMILIES:
-        middle = list(_numbered(_steps(ordered, family, addresses)))
+        planner = _Planner(family, own, routes)
+        middle = planner.rules(ordered)
         if middle:
-            wanted += [_frame(family, RULE_PREFERENCE_FIRST, FR_ACT_GOTO, OUTER_MARK), *middle]
-            wanted.append(_frame(family, RULE_PREFERENCE_LAST, FR_ACT_NOP, 0))
-    return RoutingPlan(rules=tuple(dict.fromkeys(wanted)), routes=tuple(_routes(ordered, addresses, tun_ifindex)))
+            wanted.append(_frame(family, RULE_PREFERENCE_FIRST, FR_ACT_GOTO, OUTER_MARK))
+            wanted += middle
+            wanted.append(_frame(family, RULE_PREFERENCE_LAST, FR_ACT_NOP))
+    return RoutingPlan(rules=tuple(dict.fromkeys(wanted)), routes=tuple(_both_ways(routes, tun_ifindex)))
 
 
-def _frame(family: int, preference: int, action: int, mark: int) -> RoutingRule:
-    return RoutingRule(family=family, preference=preference, action=action, mark=mark)
+def _both_ways(routes: Mapping[tuple[int, Prefix], IpAddress | None], tun_ifindex: int) -> Iterator[Route]:
+    for (table, remote), source in routes.items():
+        yield Route(destination=remote, ifindex=tun_ifindex, source=source, table=table)
+        yield Route(destination=remote, ifindex=0, source=None, table=table)
 
 
-def _steps(rules: list[KernelRule], family: int, addresses: list[IpAddress]) -> Iterator[RoutingRule]:
-    """In SPD order, with preference 0. Discarded packets need no route: their policy blocks them on any."""
-    protects = [rule for rule in rules if rule.action is Action.PROTECT]
-    for rule in rules:
-        if rule.action is Action.BYPASS:
-            later = [one for one in protects if one.position > rule.position]
-            for step in _pairs(rule, family, FR_ACT_GOTO):
-                if any(_overlap(step, other) for one in later for other in _pairs(one, family, FR_ACT_TO_TBL)):
-                    yield step
-        elif rule.action is Action.PROTECT:
-            for step in _pairs(rule, family, FR_ACT_TO_TBL):
-                yield step
-                yield from _unbound(step, addresses)
+def _frame(family: int, preference: int, action: int, mark: int = 0, target: int = RULE_PREFERENCE_LAST) -> RoutingRule:
+    return RoutingRule(family=family, preference=preference, action=action, mark=mark, target=target)
 
 
-def _pairs(rule: KernelRule, family: int, action: int) -> Iterator[RoutingRule]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Traffic:
+    """A pair of prefixes of a rule, with its protocol and ports: what one routing rule can say."""
+
+    action: int
+    local: Prefix
+    remote: Prefix
+    protocol: int
+    local_port: PortRange
+    remote_port: PortRange
+    position: int
+
+
+class _Planner:
+    """The rules of one family; `routes` gathers remote prefixes by table, with the source address they lend."""
+
+    def __init__(self, family: int, own: "_OwnAddresses", routes: dict[tuple[int, Prefix], IpAddress | None]) -> None:
+        self._family = family
+        self._own = own
+        self._routes = routes
+
+    def rules(self, ordered: Sequence[KernelRule]) -> list[RoutingRule]:
+        traffic = [one for rule in ordered for one in _traffic_of(rule, self._family)]
+        protected = [one for one in traffic if one.action == FR_ACT_TO_TBL]
+        bypassed = [one for one in traffic if one.action == FR_ACT_GOTO]
+        if not protected:
+            return []
+        behind = self._behind_bypass(protected, bypassed) if bypassed else set()
+        free = [one for one in protected if id(one) not in behind]
+        wanted = list(_in_blocks(self._family, list(self._in_any_order(free))))
+        in_order = sorted((one for one in traffic if id(one) in behind), key=lambda one: one.position)
+        if in_order:
+            wanted.append(_frame(self._family, IN_ORDER, FR_ACT_NOP))
+            wanted += _numbered(step for one in in_order for step in self._steps(one))
+        return wanted
+
+    def _behind_bypass(self, protected: list[_Traffic], bypassed: list[_Traffic]) -> set[int]:
+        """Ids of what must stand in SPD order: a bypass that a later protect rule overlaps, and such protect rules."""
+        behind = set()
+        by_remote = _ByRemote(bypassed)
+        concerned = set()
+        for one in protected:
+            for other in by_remote.overlapping(one):
+                if id(other) in concerned and id(one) in behind:
+                    continue
+                if other.position < one.position and self._overlap(other, one):
+                    behind.add(id(one))
+                    concerned.add(id(other))
+                    if len(concerned) == len(bypassed):
+                        break
+        return behind | concerned
+
+    def _overlap(self, bypass: _Traffic, protect: _Traffic) -> bool:
+        return (
+            (_prefixes_overlap(bypass.local, protect.local) or (self._is_wide(protect)))
+            and _prefixes_overlap(bypass.remote, protect.remote)
+            and (not bypass.protocol or not protect.protocol or bypass.protocol == protect.protocol)
+            and _ports_overlap(bypass.local_port, protect.local_port)
+            and _ports_overlap(bypass.remote_port, protect.remote_port)
+        )
+
+    def _is_wide(self, protect: _Traffic) -> bool:
+        """Whether all that this host sends to the remote prefix is led into the TUN (`_unbound`, IPv6)."""
+        return self._family == socket.AF_INET6 and self._own.within(protect.local) is not None
+
+    def _in_any_order(self, protected: Iterable[_Traffic]) -> Iterator[RoutingRule]:
+        """Those with the same local prefix, protocol and ports gathered into a table, where they are many."""
+        groups: dict[tuple[object, ...], list[_Traffic]] = {}
+        for one in protected:
+            key = (one.local.address, one.local.length, one.protocol, one.local_port, one.remote_port)
+            groups.setdefault(key, []).append(one)
+        tables = _Tables()
+        for group in groups.values():
+            if len(group) < TABLE_FROM_REMOTES:
+                for one in group:
+                    yield from self._steps(one)
+                continue
+            table = tables.of(group[0])
+            for one in group:
+                self._add_route(table, one)
+            for step in self._with_unbound(group[0], table):
+                yield replace(step, destination=None)
+
+    def _steps(self, one: _Traffic) -> Iterator[RoutingRule]:
+        if one.action == FR_ACT_GOTO:
+            yield _step(self._family, one, ROUTE_TABLE)
+            return
+        self._add_route(ROUTE_TABLE, one)
+        yield from self._with_unbound(one, ROUTE_TABLE)
+
+    def _with_unbound(self, one: _Traffic, table: int) -> Iterator[RoutingRule]:
+        """Its step, and one for sockets that have no source address yet, where we have one to give them.
+
+        IPv6 rules can't ask for that.
+        """
+        step = _step(self._family, one, table)
+        yield step
+        if step.source is None or self._own.within(one.local) is None:
+            return
+        is_v4 = self._family == socket.AF_INET
+        unspecified = Prefix(address=ipaddress.IPv4Address(0), length=32) if is_v4 else None
+        yield replace(step, source=unspecified, own=not is_v4, source_port=ANY_PORT)
+
+    def _add_route(self, table: int, one: _Traffic) -> None:
+        """The first rule that has an address of ours in its local prefix lends it as the source."""
+        key = (table, one.remote)
+        if self._routes.get(key) is None:
+            self._routes[key] = self._own.within(one.local)
+
+
+def _traffic_of(rule: KernelRule, family: int) -> Iterator[_Traffic]:
     icmp = rule.protocol in ICMP_PROTOCOLS
+    version = 4 if family == socket.AF_INET else 6
     for local, remote in itertools.product(rule.local, rule.remote):
-        if _family_of(local) == _family_of(remote) == family:
-            yield RoutingRule(
-                family=family,
-                preference=0,
-                action=action,
-                source=local if local.length else None,
-                destination=remote if remote.length else None,
+        if local.address.version == remote.address.version == version:
+            yield _Traffic(
+                action=FR_ACT_TO_TBL if rule.action is Action.PROTECT else FR_ACT_GOTO,
+                local=local,
+                remote=remote,
                 protocol=rule.protocol,
-                source_port=ANY_PORT if icmp else rule.local_port,
-                destination_port=ANY_PORT if icmp else rule.remote_port,
+                local_port=ANY_PORT if icmp else rule.local_port,
+                remote_port=ANY_PORT if icmp else rule.remote_port,
+                position=rule.position,
             )
 
 
-def _unbound(step: RoutingRule, addresses: list[IpAddress]) -> Iterator[RoutingRule]:
-    """For sockets that have no source address yet, where we have one to give them. IPv6 rules can't ask for that."""
-    if step.source is None or _address_in(step.source, addresses) is None:
-        return
-    is_v4 = step.family == socket.AF_INET
-    yield RoutingRule(
-        family=step.family,
-        preference=0,
-        action=step.action,
-        source=Prefix(address=ipaddress.IPv4Address(0), length=32) if is_v4 else None,
-        own=not is_v4,
-        destination=step.destination,
-        protocol=step.protocol,
-        destination_port=step.destination_port,
+def _step(family: int, one: _Traffic, table: int) -> RoutingRule:
+    return RoutingRule(
+        family=family,
+        preference=ANY_ORDER,
+        action=one.action,
+        source=one.local if one.local.length else None,
+        destination=one.remote if one.remote.length else None,
+        protocol=one.protocol,
+        source_port=one.local_port,
+        destination_port=one.remote_port,
+        table=table,
     )
 
 
 def _numbered(steps: Iterator[RoutingRule]) -> Iterator[RoutingRule]:
-    preference = RULE_PREFERENCE_FIRST
+    preference = IN_ORDER
     for _, group in itertools.groupby(steps, key=lambda step: step.action):
         preference += 1
         if preference >= RULE_PREFERENCE_LAST:
@@ -180,222 +275,129 @@ def _numbered(steps: Iterator[RoutingRule]) -> Iterator[RoutingRule]:
             yield replace(step, preference=preference)
 
 
-def _routes(rules: list[KernelRule], addresses: list[IpAddress], tun_ifindex: int) -> Iterator[Route]:
-    """One for each remote prefix. The first rule that has an address of ours in its local prefixes lends it."""
-    sources: dict[Prefix, IpAddress | None] = {}
-    for rule in rules:
-        if rule.action is not Action.PROTECT:
-            continue
-        for local, remote in itertools.product(rule.local, rule.remote):
-            if _family_of(local) == _family_of(remote):
-                sources[remote] = sources.get(remote) or _address_in(local, addresses)
-    for remote, source in sources.items():
-        yield Route(destination=remote, ifindex=tun_ifindex, source=source)
-        yield Route(destination=remote, ifindex=0, source=None)
+# ------------------------------------------------------------- many rules
 
 
-def _address_in(prefix: Prefix, addresses: list[IpAddress]) -> IpAddress | None:
-    network = _network(prefix)
-    return next((address for address in addresses if address.version == network.version and address in network), None)
+def _in_blocks(family: int, steps: list[RoutingRule]) -> Iterator[RoutingRule]:
+    """Steps whose order is no matter; many are put into blocks by their source."""
+    length = _block_length(steps)
+    blocks: dict[Prefix, list[RoutingRule]] = {}
+    for step in steps:
+        # What has no source, or a source shorter than a block, could be anywhere, and so is looked at first.
+        if not length or step.source is None or step.source.length < length:
+            yield step
+        else:
+            blocks.setdefault(_shortened(step.source, length), []).append(step)
+    if not blocks:
+        return
+    yield _frame(family, _PAST_BLOCKS, FR_ACT_GOTO, target=IN_ORDER)
+    yield _frame(family, IN_ORDER, FR_ACT_NOP)
+    for net, members in blocks.items():
+        # Two nets at one place are no harm: a packet walks both, and each rule names its whole source.
+        start = _BLOCKS + 2 * (_digest(net.address.packed, 4) % ((IN_ORDER - _BLOCKS) // 2))
+        yield RoutingRule(family=family, preference=_JUMPS, action=FR_ACT_GOTO, source=net, target=start)
+        for step in members:
+            yield replace(step, preference=start)
+        yield _frame(family, start + 1, FR_ACT_GOTO, target=IN_ORDER)
 
 
-def _overlap(one: RoutingRule, other: RoutingRule) -> bool:
-    return (
-        _prefixes_overlap(one.source, other.source)
-        and _prefixes_overlap(one.destination, other.destination)
-        and (not one.protocol or not other.protocol or one.protocol == other.protocol)
-        and _ports_overlap(one.source_port, other.source_port)
-        and _ports_overlap(one.destination_port, other.destination_port)
-    )
+def _block_length(steps: list[RoutingRule]) -> int:
+    """The prefix length by which blocks are made: few jumps, and few rules in a block. 0 for none."""
+    sources = [step.source for step in steps if step.source is not None]
+    if len(sources) <= BLOCKS_FROM_RULES:
+        return 0
+    bits = sources[0].address.max_prefixlen
+    numbers = [(int(one.address), one.length) for one in sources]
+    best, least = 0, len(steps)
+    for length in range(bits // 8, bits + 1, bits // 16):
+        sizes = Counter(number >> (bits - length) for number, own in numbers if own >= length)
+        outside = len(steps) - sizes.total()
+        walked = outside + len(sizes) + max(sizes.values(), default=0)
+        if walked < least:
+            best, least = length, walked
+    return best
 
 
-def _prefixes_overlap(one: Prefix | None, other: Prefix | None) -> bool:
-    if one is None or other is None:
-        return True
+def _shortened(prefix: Prefix, length: int) -> Prefix:
+    drop = prefix.address.max_prefixlen - length
+    return Prefix(address=type(prefix.address)(int(prefix.address) >> drop << drop), length=length)
+
+
+class _Tables:
+    """Numbers of tables, which follow from what is led there."""
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+
+    def of(self, one: _Traffic) -> int:
+        """A table for all with the same local prefix, protocol and ports."""
+        ports = (one.local_port.first, one.local_port.last, one.remote_port.first, one.remote_port.last)
+        text = f"{one.local} {one.protocol} {ports}"
+        table = _TABLE_BASE + _digest(text.encode(), 3)
+        while table in self._taken:
+            table += 1
+        self._taken.add(table)
+        return table
+
+
+def _digest(data: bytes, size: int) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=size).digest(), "big")
+
+
+# ------------------------------------------------------------- addresses
+
+
+class _OwnAddresses:
+    """The addresses of this host, by number."""
+
+    def __init__(self, addresses: Iterable[IpAddress]) -> None:
+        ordered = sorted(addresses, key=int)
+        self._addresses = {version: [one for one in ordered if one.version == version] for version in (4, 6)}
+        self._numbers = {version: [int(one) for one in found] for version, found in self._addresses.items()}
+
+    def within(self, prefix: Prefix) -> IpAddress | None:
+        """The lowest address in `prefix`, if there is one."""
+        numbers = self._numbers[prefix.address.version]
+        first, last = _range(prefix)
+        place = bisect.bisect_left(numbers, first)
+        if place == len(numbers) or numbers[place] > last:
+            return None
+        return self._addresses[prefix.address.version][place]
+
+
+class _ByRemote:
+    """Traffic by its remote prefix: finds what overlaps a prefix, without looking at all of it."""
+
+    def __init__(self, traffic: Iterable[_Traffic]) -> None:
+        self._sorted = sorted(traffic, key=lambda one: int(one.remote.address))
+        self._firsts = [int(one.remote.address) for one in self._sorted]
+        self._exact: dict[tuple[int, int], list[_Traffic]] = {}
+        for one in self._sorted:
+            self._exact.setdefault((one.remote.length, int(one.remote.address)), []).append(one)
+        self._lengths = sorted({one.remote.length for one in self._sorted})
+
+    def overlapping(self, one: _Traffic) -> Iterator[_Traffic]:
+        """What has a remote prefix that holds that of `one`, or lies within it."""
+        first, last = _range(one.remote)
+        bits = one.remote.address.max_prefixlen
+        for length in self._lengths:
+            if length < one.remote.length:
+                drop = bits - length
+                yield from self._exact.get((length, first >> drop << drop), ())
+        for place in range(bisect.bisect_left(self._firsts, first), bisect.bisect_right(self._firsts, last)):
+            if self._sorted[place].remote.length >= one.remote.length:
+                yield self._sorted[place]
+
+
+def _range(prefix: Prefix) -> tuple[int, int]:
+    first = int(prefix.address)
+    return first, first + (1 << (prefix.address.max_prefixlen - prefix.length)) - 1
+
+
+def _prefixes_overlap(one: Prefix, other: Prefix) -> bool:
     drop = one.address.max_prefixlen - min(one.length, other.length)
     return int(one.address) >> drop == int(other.address) >> drop
 
 
 def _ports_overlap(one: PortRange, other: PortRange) -> bool:
     return one.first <= other.last and other.first <= one.last
-
-
-def _network(prefix: Prefix) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    return ipaddress.ip_network((prefix.address.packed, prefix.length))
-
-
-def _family_of(prefix: Prefix) -> int:
-    return _FAMILIES[prefix.address.version == 6]
-
-
-# ------------------------------------------------------------- what is, and the way there
-
-
-class RoutingTable:
-    """Links, addresses, and our rules and routes in one network namespace."""
-
-    def __init__(self, requests: RequestSocket) -> None:
-        self._requests = requests
-
-    def links(self) -> tuple[Link, ...]:
-        """All interfaces."""
-        found = []
-        for message in self._dump(_GETLINK, ifinfmsg, 0):
-            name = message.get_attr("IFLA_IFNAME")
-            mtu = message.get_attr("IFLA_MTU")
-            found.append(Link(index=message["index"], name=name, mtu=mtu or 0, up=bool(message["flags"] & IFF_UP)))
-        return tuple(found)
-
-    def addresses(self) -> tuple[IpAddress, ...]:
-        """All addresses of this host but link-local and loopback ones."""
-        texts = (
-            message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            for family in _FAMILIES
-            for message in self._dump(_GETADDR, ifaddrmsg, family)
-        )
-        addresses = (ipaddress.ip_address(text) for text in texts)
-        return tuple(address for address in addresses if not address.is_link_local and not address.is_loopback)
-
-    def bring_up(self, link: Link, mtu: int) -> None:
-        """Sets a link up with this MTU, if it is not so already."""
-        if link.up and link.mtu == mtu:
-            return
-        message = ifinfmsg()
-        message["index"], message["flags"], message["change"] = link.index, IFF_UP, IFF_UP
-        message["attrs"] = [("IFLA_MTU", mtu)]
-        self._requests.execute([Request(_NEWLINK, _encoded(message))])
-
-    def present(self) -> RoutingPlan:
-        """Our rules and routes that exist."""
-        rules = [
-            _rule_from(message)
-            for family in _FAMILIES
-            for message in self._dump(_GETRULE, fibmsg, family)
-            if message.get_attr("FRA_PROTOCOL") == ROUTE_PROTOCOL
-        ]
-        routes = [
-            _route_from(message)
-            for family in _FAMILIES
-            for message in self._dump(_GETROUTE, rtmsg, family)
-            if message["proto"] == ROUTE_PROTOCOL and message.get_attr("RTA_TABLE") == ROUTE_TABLE
-        ]
-        return RoutingPlan(rules=tuple(rules), routes=tuple(routes))
-
-    def install(self, wanted: RoutingPlan) -> None:
-        """Makes `wanted` our rules and routes, touching only what differs. OSError, and nothing has changed."""
-        before = self.present()
-        try:
-            self._apply(before, wanted)
-        except OSError:
-            self._apply(self.present(), before)
-            raise
-
-    def _apply(self, present: RoutingPlan, wanted: RoutingPlan) -> None:
-        routes = set_diff(wanted.routes, present.routes)
-        rules = set_diff(wanted.rules, present.rules)
-        create = c.NLM_F_CREATE | c.NLM_F_EXCL
-        # Old routes go before new ones: one that differs only in its source is the same to the kernel.
-        requests = [Request(_DELROUTE, _route_body(route)) for route in routes.remove]
-        requests += [Request(_NEWROUTE, _route_body(route), create) for route in routes.add]
-        requests += [Request(_NEWRULE, _rule_body(rule), create) for rule in rules.add]
-        requests += [Request(_DELRULE, _rule_body(rule)) for rule in rules.remove]
-        if requests:
-            self._requests.execute(requests)
-
-    def _dump(self, kind: int, declaration: Any, family: int) -> Iterator[Any]:
-        question = declaration()
-        question["family"] = family
-        for answer in self._requests.dump(kind, _encoded(question)):
-            # pyroute2's declarations want the netlink header in front.
-            message = declaration(NLMSG_HEADER.pack(16 + len(answer.body), answer.kind, 0, 0, 0) + answer.body)
-            message.decode()
-            yield message
-
-
-def _encoded(message: Any) -> bytes:
-    """The body of one of pyroute2's messages."""
-    message.encode()
-    return bytes(message.data[16:])
-
-
-def _rule_body(rule: RoutingRule) -> bytes:
-    message = fibmsg()
-    message["family"], message["action"], message["table"] = rule.family, rule.action, _RT_TABLE_UNSPEC
-    attributes: list[tuple[str, object]] = [("FRA_PRIORITY", rule.preference), ("FRA_PROTOCOL", ROUTE_PROTOCOL)]
-    if rule.action == FR_ACT_TO_TBL:
-        attributes.append(("FRA_TABLE", ROUTE_TABLE))
-    if rule.action == FR_ACT_GOTO:
-        attributes.append(("FRA_GOTO", RULE_PREFERENCE_LAST))
-    if rule.source is not None:
-        message["src_len"] = rule.source.length
-        attributes.append(("FRA_SRC", str(rule.source.address)))
-    if rule.destination is not None:
-        message["dst_len"] = rule.destination.length
-        attributes.append(("FRA_DST", str(rule.destination.address)))
-    if rule.own:
-        attributes.append(("FRA_IIFNAME", _LOOPBACK))
-    if rule.mark:
-        attributes += [("FRA_FWMARK", rule.mark), ("FRA_FWMASK", rule.mark)]
-    if rule.protocol:
-        attributes.append(("FRA_IP_PROTO", rule.protocol))
-    for name, ports in (("FRA_SPORT_RANGE", rule.source_port), ("FRA_DPORT_RANGE", rule.destination_port)):
-        if ports != ANY_PORT:
-            attributes.append((name, f"{ports.first}:{ports.last}"))
-    message["attrs"] = attributes
-    return _encoded(message)
-
-
-def _rule_from(message: Any) -> RoutingRule:
-    return RoutingRule(
-        family=message["family"],
-        preference=message.get_attr("FRA_PRIORITY") or 0,
-        action=message["action"],
-        source=_prefix(message.get_attr("FRA_SRC"), message["src_len"]),
-        destination=_prefix(message.get_attr("FRA_DST"), message["dst_len"]),
-        protocol=message.get_attr("FRA_IP_PROTO") or 0,
-        source_port=_ports(message.get_attr("FRA_SPORT_RANGE")),
-        destination_port=_ports(message.get_attr("FRA_DPORT_RANGE")),
-        mark=message.get_attr("FRA_FWMARK") or 0,
-        own=message.get_attr("FRA_IIFNAME") == _LOOPBACK,
-    )
-
-
-def _route_body(route: Route) -> bytes:
-    message = rtmsg()
-    is_v4 = route.destination.address.version == 4
-    message["family"] = _family_of(route.destination)
-    message["dst_len"] = route.destination.length
-    message["table"], message["proto"] = _RT_TABLE_UNSPEC, ROUTE_PROTOCOL
-    message["type"] = _RTN_UNICAST if route.ifindex else _RTN_UNREACHABLE
-    message["scope"] = _SCOPE_LINK if is_v4 and route.ifindex else _SCOPE_UNIVERSE
-    attributes: list[tuple[str, object]] = [("RTA_TABLE", ROUTE_TABLE)]
-    attributes.append(("RTA_OIF", route.ifindex) if route.ifindex else ("RTA_PRIORITY", _LAST_METRIC))
-    if route.destination.length:
-        attributes.append(("RTA_DST", str(route.destination.address)))
-    if route.source is not None:
-        attributes.append(("RTA_PREFSRC", str(route.source)))
-    message["attrs"] = attributes
-    return _encoded(message)
-
-
-def _route_from(message: Any) -> Route:
-    zero = "0.0.0.0" if message["family"] == socket.AF_INET else "::"
-    text = message.get_attr("RTA_DST") or zero
-    source = message.get_attr("RTA_PREFSRC")
-    return Route(
-        destination=Prefix(address=ipaddress.ip_address(text), length=message["dst_len"]),
-        # An unreachable IPv6 route stands on the loopback device.
-        ifindex=0 if message["type"] == _RTN_UNREACHABLE else message.get_attr("RTA_OIF") or 0,
-        source=None if source is None else ipaddress.ip_address(source),
-    )
-
-
-def _prefix(text: str | None, length: int) -> Prefix | None:
-    return Prefix(address=ipaddress.ip_address(text), length=length) if text and length else None
-
-
-def _ports(text: str | None) -> PortRange:
-    if not text:
-        return ANY_PORT
-    first, _, last = text.partition(":")
-    return PortRange(first=int(first), last=int(last))

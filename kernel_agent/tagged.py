@@ -9,7 +9,7 @@ import struct
 import sys
 from dataclasses import dataclass
 
-from ipc.ownership import NFT_TABLE, OWNER_TAG, ROUTE_PROTOCOL, ROUTE_TABLE
+from ipc.ownership import NFT_TABLE, OWNER_TAG, ROUTE_PROTOCOL
 from kernel_agent.xfrm.constants import NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM, XfrmMessage
 from kernel_agent.xfrm.netlink import NetlinkError, RequestSocket
 from kernel_agent.xfrm.structs import pack_attribute, unpack_attributes
@@ -24,7 +24,7 @@ SECURE_MODE = "secure mode"
 _GETROUTE, _GETRULE = 26, 34
 _GETTABLE = 10 << 8 | 1
 _NFPROTO_INET = 1
-_RTA_TABLE, _FRA_PROTOCOL = 15, 21
+_FRA_PROTOCOL = 21
 _HEADER_BYTES = 12
 """Of struct rtmsg and struct fib_rule_hdr; rtm_protocol is its sixth byte."""
 
@@ -80,14 +80,7 @@ def _rules(route: RequestSocket) -> int:
 
 
 def _routes(route: RequestSocket) -> int:
-    table = struct.pack("=I", ROUTE_TABLE)
-    return sum(
-        1
-        for answer in route.dump(_GETROUTE, bytes(_HEADER_BYTES))
-        if answer.body[5] == ROUTE_PROTOCOL
-        for attribute in unpack_attributes(answer.body, _HEADER_BYTES)
-        if attribute.kind == _RTA_TABLE and attribute.value == table
-    )
+    return sum(1 for answer in route.dump(_GETROUTE, bytes(_HEADER_BYTES)) if answer.body[5] == ROUTE_PROTOCOL)
 
 
 def _tables(netfilter: RequestSocket) -> int:

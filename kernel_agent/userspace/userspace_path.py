@@ -21,7 +21,9 @@ from ipc.messages import PlacedSa, PlaceSa, Sa, SaName
 from ipc.types import DataPathKind
 from kernel_agent import clean, netfilter
 from kernel_agent.data_path import Answered, DataPathError, Done, Listener, Lost, SecurityPolicy
-from kernel_agent.routes import Link, RoutingTable, plan
+from kernel_agent.drift import DriftWatch
+from kernel_agent.routes import plan
+from kernel_agent.routing_table import Link, RoutingTable
 from kernel_agent.xfrm.constants import NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM
 from kernel_agent.xfrm.messages import InstalledSa, PolicyEntry
 from kernel_agent.xfrm.netlink import RequestSocket
@@ -78,6 +80,7 @@ class UserspacePath:
         self.route = RequestSocket(NETLINK_ROUTE)
         self.netfilter = RequestSocket(NETLINK_NETFILTER)
         self._policies = PolicyTable(self.xfrm)
+        self._drift = DriftWatch(self.xfrm, self._policies)
         self._routing = RoutingTable(self.route)
         self._listener: Listener | None = None
         self._policy: SecurityPolicy | None = None
@@ -126,12 +129,17 @@ class UserspacePath:
             netfilter.install(self.netfilter, tun.index)
             self._routing.bring_up(tun, self._mtu(policy))
             self._routing.install(routing)
+            self._drift.settle()
         except OSError as error:
             if before is not None:
                 self._restore(before)
             raise DataPathError(f"the kernel did not take the policy: {error.strerror}") from error
         self._policy = policy
         self._send_policy(policy)
+
+    def drift(self, policy: SecurityPolicy) -> tuple[str, ...]:
+        """As the policy table has it. To install it again mends marks and routes too."""
+        return self._drift.look(lambda: userspace_policies(policy.rules, self._tun().index))
 
     def installed_sas(self) -> tuple[InstalledSa, ...]:
         """The SAs that the process was told, or will be."""

@@ -65,10 +65,10 @@ def host() -> Iterator[Host]:
 def test_kernel_objects_appear_and_vanish(host: Host) -> None:
     host.path.install_policy(policy(rule(1)))
     rules = host.namespace.ip("rule")
-    assert "4500:\tfrom all fwmark 0x20000000/0x20000000 goto 4599 proto 73" in rules
+    assert "4500:\tfrom all fwmark 0x20000000/0x20000000 goto 5499 proto 73" in rules
     assert "4501:\tfrom 10.1.0.0/24 to 10.2.0.0/24 lookup 4500 proto 73" in rules
     assert "4501:\tfrom 0.0.0.0 to 10.2.0.0/24 lookup 4500 proto 73" in rules
-    assert "4599:\tfrom all nop proto 73" in rules
+    assert "5499:\tfrom all nop proto 73" in rules
     assert "10.2.0.0/24 dev ipsec0 proto 73 scope link src 10.1.0.1" in host.namespace.ip(
         "route", "show", "table", "4500"
     )

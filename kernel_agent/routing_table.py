@@ -1,0 +1,288 @@
+"""Links, addresses, and our routing rules and routes in the kernel (rtnetlink(7)), changed by as little as can be.
+
+Links and addresses are few, and read by pyroute2's declarations. Rules and routes may be tens of thousands: they are
+packed by `struct`, and told apart by what was packed.
+"""
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2.netlink.rtnl.fibmsg import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
+
+from ipc.ownership import ROUTE_PROTOCOL, RULE_PREFERENCE_FIRST
+from ipc.types import ANY_PORT, IpAddress, PortRange
+from kernel_agent.routes import IN_ORDER, Route, RoutingPlan, RoutingRule
+from kernel_agent.xfrm import constants as c
+from kernel_agent.xfrm.netlink import Request, RequestSocket
+from kernel_agent.xfrm.structs import NLMSG_HEADER, Malformed, pack_attribute
+
+_NEWLINK, _GETLINK, _GETADDR = 16, 18, 22
+_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
+_NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
+_RTN_UNICAST, _RTN_UNREACHABLE = 1, 7
+_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
+_LAST_METRIC = 0xFFFF_FFFF
+_LOOPBACK = b"lo\0"
+_FAMILIES = (int(socket.AF_INET), int(socket.AF_INET6))
+
+_HEADER = struct.Struct("=BBBBBBBBI")
+"""struct fib_rule_hdr { __u8 family, dst_len, src_len, tos, table, res1, res2, action; __u32 flags; }; and
+struct rtmsg { unsigned char rtm_family, rtm_dst_len, rtm_src_len, rtm_tos, rtm_table, rtm_protocol, rtm_scope,
+rtm_type; unsigned int rtm_flags; };"""
+_WORD = struct.Struct("=I")
+_PORTS = struct.Struct("=HH")
+_FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_GOTO, _FRA_PRIORITY, _FRA_FWMARK = 1, 2, 3, 4, 6, 10
+_FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL, _FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE = 15, 16, 21, 22, 23, 24
+_RULE_ATTRIBUTES = (
+    _FRA_PRIORITY, _FRA_PROTOCOL, _FRA_TABLE, _FRA_GOTO, _FRA_SRC, _FRA_DST, _FRA_IIFNAME, _FRA_FWMARK, _FRA_FWMASK,
+    _FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE,
+)  # fmt: skip
+_RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 6, 7, 15
+_ROUTE_ATTRIBUTES = (_RTA_TABLE, _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A network interface."""
+
+    index: int
+    name: str
+    mtu: int
+    up: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """Our rules and routes as the kernel has them: bodies of the messages that made them."""
+
+    rules: tuple[bytes, ...]
+    routes: tuple[bytes, ...]
+
+
+class RoutingTable:
+    """Links, addresses, and our rules and routes in one network namespace."""
+
+    def __init__(self, requests: RequestSocket) -> None:
+        self._requests = requests
+
+    def links(self) -> tuple[Link, ...]:
+        """All interfaces."""
+        found = []
+        for message in self._dump(_GETLINK, ifinfmsg, 0):
+            name = message.get_attr("IFLA_IFNAME")
+            mtu = message.get_attr("IFLA_MTU")
+            found.append(Link(index=message["index"], name=name, mtu=mtu or 0, up=bool(message["flags"] & IFF_UP)))
+        return tuple(found)
+
+    def addresses(self) -> tuple[IpAddress, ...]:
+        """All addresses of this host but link-local and loopback ones."""
+        texts = (
+            message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            for family in _FAMILIES
+            for message in self._dump(_GETADDR, ifaddrmsg, family)
+        )
+        addresses = (ipaddress.ip_address(text) for text in texts)
+        return tuple(address for address in addresses if not address.is_link_local and not address.is_loopback)
+
+    def bring_up(self, link: Link, mtu: int) -> None:
+        """Sets a link up with this MTU, if it is not so already."""
+        if link.up and link.mtu == mtu:
+            return
+        message = ifinfmsg()
+        message["index"], message["flags"], message["change"] = link.index, IFF_UP, IFF_UP
+        message["attrs"] = [("IFLA_MTU", mtu)]
+        self._requests.execute([Request(_NEWLINK, _encoded(message))])
+
+    def present(self) -> Present:
+        """Our rules and routes that exist."""
+        return Present(
+            rules=tuple(
+                rule
+                for family in _FAMILIES
+                for body in self._requests.dump_bodies(_GETRULE, _HEADER.pack(family, *bytes(8)))
+                if (rule := _rule_of(body)) is not None
+            ),
+            routes=tuple(
+                route
+                for family in _FAMILIES
+                for body in self._requests.dump_bodies(_GETROUTE, _HEADER.pack(family, *bytes(8)))
+                if (route := _route_of(body)) is not None
+            ),
+        )
+
+    def install(self, wanted: RoutingPlan) -> None:
+        """Makes `wanted` our rules and routes, touching only what differs. OSError, and nothing has changed."""
+        before = self.present()
+        goal = Present(rules=tuple(map(pack_rule, wanted.rules)), routes=tuple(map(pack_route, wanted.routes)))
+        try:
+            self._apply(before, goal)
+        except OSError:
+            self._apply(self.present(), before)
+            raise
+
+    def _apply(self, present: Present, wanted: Present) -> None:
+        """At every step a packet that is led into the TUN before and after is so."""
+        rules, routes = _Difference(wanted.rules, present.rules), _Difference(wanted.routes, present.routes)
+        requests = list(_route_requests(routes))
+        # Without NLM_F_EXCL, for which the kernel would look through all rules each time.
+        requests += [Request(_NEWRULE, body, c.NLM_F_CREATE) for body in sorted(rules.add, key=_place_in_order)]
+        requests += [Request(_DELRULE, body) for body in sorted(rules.remove, key=_place_in_order, reverse=True)]
+        if requests:
+            self._requests.execute(requests)
+
+    def _dump(self, kind: int, declaration: Any, family: int) -> Iterator[Any]:
+        question = declaration()
+        question["family"] = family
+        for answer in self._requests.dump(kind, _encoded(question)):
+            # pyroute2's declarations want the netlink header in front.
+            message = declaration(NLMSG_HEADER.pack(16 + len(answer.body), answer.kind, 0, 0, 0) + answer.body)
+            message.decode()
+            yield message
+
+
+class _Difference:
+    """What to add to `present` and what to take away, so that it is `wanted`."""
+
+    def __init__(self, wanted: tuple[bytes, ...], present: tuple[bytes, ...]) -> None:
+        wanted_set, present_set = set(wanted), set(present)
+        self.add = [body for body in dict.fromkeys(wanted) if body not in present_set]
+        self.remove = [body for body in present if body not in wanted_set]
+
+
+def _route_requests(routes: _Difference) -> Iterator[Request]:
+    """A route that changes its source address alone is replaced."""
+    changed = {_without_source(body) for body in routes.add} & {_without_source(body) for body in routes.remove}
+    for body in routes.add:
+        is_changed = _without_source(body) in changed
+        yield Request(_NEWROUTE, body, c.NLM_F_CREATE | (c.NLM_F_REPLACE if is_changed else c.NLM_F_EXCL))
+    for body in routes.remove:
+        if _without_source(body) not in changed:
+            yield Request(_DELROUTE, body)
+
+
+def _place_in_order(body: bytes) -> tuple[int, int]:
+    """When a rule is added; they are removed the other way round.
+
+    First what jumps lead to and what lets our own packets through, then what leads into the TUN, jumps behind their
+    blocks, and last what leads past it.
+    """
+    (preference,) = _WORD.unpack_from(body, _HEADER.size + 4)  # the first attribute
+    action = body[7]
+    if action == FR_ACT_NOP or preference == RULE_PREFERENCE_FIRST:
+        return 0, -preference
+    leads_past = action == FR_ACT_GOTO and preference > IN_ORDER
+    return 2 if leads_past else 1, -preference
+
+
+def _without_source(body: bytes) -> bytes:
+    """What makes a route another one to the kernel."""
+    values = _attributes(body)
+    values.pop(_RTA_PREFSRC, None)
+    return body[: _HEADER.size] + _packed(values, _ROUTE_ATTRIBUTES)
+
+
+def _encoded(message: Any) -> bytes:
+    """The body of one of pyroute2's messages."""
+    message.encode()
+    return bytes(message.data[16:])
+
+
+def pack_rule(rule: RoutingRule) -> bytes:
+    """The body of NEWRULE and DELRULE."""
+    values = {_FRA_PRIORITY: _WORD.pack(rule.preference), _FRA_PROTOCOL: bytes((ROUTE_PROTOCOL,))}
+    if rule.action == FR_ACT_TO_TBL:
+        values[_FRA_TABLE] = _WORD.pack(rule.table)
+    if rule.action == FR_ACT_GOTO:
+        values[_FRA_GOTO] = _WORD.pack(rule.target)
+    if rule.source is not None:
+        values[_FRA_SRC] = rule.source.address.packed
+    if rule.destination is not None:
+        values[_FRA_DST] = rule.destination.address.packed
+    if rule.own:
+        values[_FRA_IIFNAME] = _LOOPBACK
+    if rule.mark:
+        values[_FRA_FWMARK] = values[_FRA_FWMASK] = _WORD.pack(rule.mark)
+    if rule.protocol:
+        values[_FRA_IP_PROTO] = bytes((rule.protocol,))
+    for kind, ports in ((_FRA_SPORT_RANGE, rule.source_port), (_FRA_DPORT_RANGE, rule.destination_port)):
+        if ports != ANY_PORT:
+            values[kind] = _pack_ports(ports)
+    lengths = (rule.destination.length if rule.destination else 0, rule.source.length if rule.source else 0)
+    return _HEADER.pack(rule.family, *lengths, 0, 0, 0, 0, rule.action, 0) + _packed(values, _RULE_ATTRIBUTES)
+
+
+def _pack_ports(ports: PortRange) -> bytes:
+    """struct fib_rule_port_range { __u16 start, end; };"""
+    return _PORTS.pack(ports.first, ports.last)
+
+
+def _rule_of(body: bytes) -> bytes | None:
+    """What `pack_rule` made of the rule that the kernel lists; None if it is not ours."""
+    values = _attributes(body)
+    if values.get(_FRA_PROTOCOL) != bytes((ROUTE_PROTOCOL,)):
+        return None
+    family, destination_length, source_length, _, _, _, _, action, _ = _HEADER.unpack_from(body)
+    if action != FR_ACT_TO_TBL:
+        values.pop(_FRA_TABLE, None)
+    header = _HEADER.pack(family, destination_length, source_length, 0, 0, 0, 0, action, 0)
+    values.setdefault(_FRA_PRIORITY, _WORD.pack(0))
+    return header + _packed(values, _RULE_ATTRIBUTES)
+
+
+def pack_route(route: Route) -> bytes:
+    """The body of NEWROUTE and DELROUTE."""
+    address = route.destination.address
+    values = {_RTA_TABLE: _WORD.pack(route.table)}
+    if route.destination.length:
+        values[_RTA_DST] = address.packed
+    if route.source is not None:
+        values[_RTA_PREFSRC] = route.source.packed
+    family = int(socket.AF_INET if address.version == 4 else socket.AF_INET6)
+    return _pack_route(family, route.destination.length, route.ifindex, values)
+
+
+def _pack_route(family: int, length: int, ifindex: int, values: dict[int, bytes]) -> bytes:
+    if ifindex:
+        values[_RTA_OIF] = _WORD.pack(ifindex)
+    else:
+        values[_RTA_PRIORITY] = _WORD.pack(_LAST_METRIC)
+    scope = _SCOPE_LINK if ifindex and family == socket.AF_INET else _SCOPE_UNIVERSE
+    kind = _RTN_UNICAST if ifindex else _RTN_UNREACHABLE
+    return _HEADER.pack(family, length, 0, 0, 0, ROUTE_PROTOCOL, scope, kind, 0) + _packed(values, _ROUTE_ATTRIBUTES)
+
+
+def _route_of(body: bytes) -> bytes | None:
+    """What `pack_route` made of the route that the kernel lists; None if it is not ours."""
+    family, length, _, _, _, protocol, _, kind, _ = _HEADER.unpack_from(body)
+    if protocol != ROUTE_PROTOCOL:
+        return None
+    listed = _attributes(body)
+    values = {one: listed[one] for one in (_RTA_TABLE, _RTA_DST, _RTA_PREFSRC) if one in listed}
+    if not length:
+        values.pop(_RTA_DST, None)
+    # An unreachable IPv6 route stands on the loopback device.
+    ifindex = 0 if kind == _RTN_UNREACHABLE else _WORD.unpack(listed.get(_RTA_OIF, bytes(4)))[0]
+    return _pack_route(family, length, ifindex, values)
+
+
+def _packed(values: dict[int, bytes], order: tuple[int, ...]) -> bytes:
+    return b"".join([pack_attribute(kind, values[kind]) for kind in order if kind in values])
+
+
+def _attributes(body: bytes) -> dict[int, bytes]:
+    """All attributes by their kind; Malformed."""
+    values: dict[int, bytes] = {}
+    offset = _HEADER.size
+    while offset + 4 <= len(body):
+        length, kind = _PORTS.unpack_from(body, offset)
+        if length < 4 or offset + length > len(body):
+            raise Malformed(f"attribute {kind}: {length} bytes, {len(body) - offset} left")
+        values[kind] = body[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return values
