@@ -114,7 +114,7 @@ def test_secure_mode_comes_before_the_network() -> None:
     unit = (PACKAGING / "systemd/ipsecd-secure.service").read_text()
     assert re.search(r"^Before=.*\bnetwork-pre\.target\b", unit, re.MULTILINE)
     assert "DefaultDependencies=no\n" in unit
-    assert "ExecStart=/usr/bin/ipsecctl secure\n" in unit
+    assert "ExecStart=/usr/bin/ipsecctl secure --boot\n" in unit
 
 
 @pytest.mark.root
