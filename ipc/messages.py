@@ -39,6 +39,8 @@ MAX_POLICY_BYTES = 64 * 1024 * 1024
 """The longest SPD file."""
 MAX_TEMPLATES_BYTES = 1024 * 1024
 """The longest file of templates."""
+TEMPLATES_NAME = "ipsec.templates"
+"""The file with shared settings, in the directory of the SPD file."""
 MAX_CERTIFICATES = 16
 """CERT payloads that go along with one AUTH."""
 MAX_CERTIFICATE_BYTES = 16384
@@ -281,6 +283,16 @@ class LogUnmatched:
     """Log packets that no rule matches, or don't; also while policies are enforced."""
 
     on: bool
+
+
+@message(35)
+class PolicyDrift:
+    """The kernel's policies were not as they had been installed; the agent has installed them again, or tried to."""
+
+    what: Text
+    """How they differed."""
+    failure: Text
+    """Why they could not be put right; empty if they were."""
 
 
 # ------------------------------------------------------------- supervisor <-> ike_worker (40-49)

@@ -39,6 +39,10 @@ def _add_packet(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--dir", choices=("in", "out", "fwd"), default="out", help="which way it goes (default out)")
 
 
+def _add_checked_file(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("file", metavar="FILE", nargs="?", help=f"policy file (default {DEFAULT_SPD})")
+
+
 def _add_confirm(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--confirm",
@@ -138,6 +142,13 @@ COMMANDS = (
         example="ipsecctl doctor --spd /etc/ipsec.spd",
         takes_spd=True,
         takes_json=True,
+    ),
+    Command(
+        name="check",
+        help="say what is wrong with a policy file, and what is doubtful; exit code 1 if it is not good",
+        example="ipsecctl check /etc/ipsec.spd",
+        takes_json=True,
+        add_options=_add_checked_file,
     ),
     Command(
         name="explain",

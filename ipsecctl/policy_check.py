@@ -1,20 +1,26 @@
 """Whether a policy file is good, and what it says, found out without a running daemon, by the loader's own parser."""
 
+import ipaddress
 import os
 import socket
 import stat
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ipc.types import Secret
+from ipc.types import IpAddress, Secret
 from ipsecctl.errors import BadPolicy, CommandError, NotConfigured
+from ipsecctl.modules import environment, module_command
 
 if TYPE_CHECKING:
     from policy_loader.compile import Policy
     from policy_loader.policy_file import PolicyFile
+    from policy_loader.sources.file import SourceFile
 
-MAX_POLICY_BYTES = 64 * 1024 * 1024
 MAX_CREDENTIAL_BYTES = 65536
+RESOLVER = "supervisor.resolve"
+RESOLVE_WITHIN_S = 3.0
+"""For each host name, as the daemon has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +41,18 @@ def errors_of(path: str) -> tuple[str, ...]:
         checked = check(path)
     except BadPolicy as error:
         return error.complaints
-    return _missing(checked.policy.interfaces)
+    return missing_interfaces(checked.policy)
 
 
-def check(path: str) -> Checked:
-    """The policy of the file at `path`; BadPolicy with all that is wrong, CommandError and NotConfigured as above."""
+def check(path: str, *, look_up: bool = False) -> Checked:
+    """The policy of the file at `path`; BadPolicy with all that is wrong, CommandError and NotConfigured as above.
+
+    Host names of peers are looked up only if `look_up`; else there is a warning of each.
+    """
     # Here, not above: the parser takes longer to load than most commands take to run.
+    from policy_loader.credentials.files import FetchedFile
     from policy_loader.errors import PolicyError
-    from policy_loader.policy_file import FetchedFile, read
+    from policy_loader.policy_file import FoundHost, read_source
     from policy_loader.rule_ids import RuleIds
 
     def fetch(name: str) -> FetchedFile:
@@ -53,9 +63,12 @@ def check(path: str) -> Checked:
         return FetchedFile(content=Secret(content), mode=stat.S_IMODE(facts.st_mode), uid=facts.st_uid)
 
     try:
-        content, facts = _read(path, MAX_POLICY_BYTES)
-        file = read(path, content, stat.S_IMODE(facts.st_mode), facts.st_uid)
-        loaded = file.compile({name: fetch(name) for name in file.secret_files()}, RuleIds())
+        file = read_source(_policy_at(path), _templates_beside(path))
+        found = {name: _addresses_of(name) for name in file.host_names() if look_up}
+        hosts = {
+            name: FoundHost(addresses=one, error="" if one else "it has no address") for name, one in found.items()
+        }
+        loaded = file.compile({name: fetch(name) for name in file.secret_files()}, RuleIds(), hosts)
     except FileNotFoundError as error:
         raise NotConfigured(f"{path}: {error.strerror}") from error
     except OSError as error:
@@ -65,13 +78,49 @@ def check(path: str) -> Checked:
     return Checked(file=file, policy=loaded.policy, warnings=loaded.warnings)
 
 
-def _missing(interfaces: tuple[str, ...]) -> tuple[str, ...]:
+def missing_interfaces(policy: "Policy") -> tuple[str, ...]:
+    """A sentence for each interface that the policy names and this host has not: a start would be refused."""
     present = [name for _, name in socket.if_nameindex()]
     return tuple(
         f"the policy names interface {name}; this host has {', '.join(present)}"
-        for name in interfaces
+        for name in policy.interfaces
         if name not in present
     )
+
+
+def _policy_at(path: str) -> "SourceFile":
+    from ipc.messages import MAX_POLICY_BYTES
+    from policy_loader.sources.file import SourceFile
+
+    content, facts = _read(path, MAX_POLICY_BYTES)
+    return SourceFile(path=path, content=Secret(content), mode=stat.S_IMODE(facts.st_mode), uid=facts.st_uid)
+
+
+def _templates_beside(path: str) -> "SourceFile | None":
+    from ipc.messages import TEMPLATES_NAME
+
+    try:
+        return _policy_at(os.path.join(os.path.dirname(path), TEMPLATES_NAME))
+    except FileNotFoundError:
+        return None
+
+
+def _addresses_of(name: str) -> tuple[IpAddress, ...]:
+    """What the daemon would find for a host name, by its own program; empty if nothing."""
+    try:
+        done = subprocess.run(
+            module_command(RESOLVER, name, str(os.getpid())),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env=environment(),
+            timeout=RESOLVE_WITHIN_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return ()
+    return tuple(ipaddress.ip_address(line) for line in done.stdout.split())
 
 
 def _read(path: str, max_bytes: int) -> tuple[bytes, os.stat_result]:

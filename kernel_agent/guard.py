@@ -58,8 +58,9 @@ def check_rule(rule: KernelRule) -> None:
     if rule.action is not Action.PROTECT:
         return
     _require(bool(rule.esp_proposals), f"{label}: protect without an ESP proposal")
-    if rule.mode is Mode.TUNNEL:
-        _require(rule.peer_address is not None, f"{label}: a tunnel without the peer's address")
+    # A peer's address may be unknown: then it comes from anywhere, and only its traffic is checked.
+    if rule.manual:
+        _require(rule.peer_address is not None, f"{label}: fixed keys without the peer's address")
     ends = {address.version for address in (rule.local_address, rule.peer_address) if address is not None}
     _require(len(ends) < 2, f"{label}: the ends of the tunnel are of two address families")
 
@@ -200,13 +201,27 @@ def _check_selector(selector: TrafficSelector, prefixes: Iterable[Prefix], ports
     inside = (
         selector.start_address.version == selector.end_address.version
         and int(selector.start_address) <= int(selector.end_address)
-        and any(_holds(prefix, selector.start_address, selector.end_address) for prefix in prefixes)
+        and _cover(prefixes, selector.start_address, selector.end_address)
         and selector.protocol <= 255
         and rule.protocol in (0, selector.protocol)
         and selector.start_port <= selector.end_port <= MAX_PORT
         and (ports == ANY_PORT or (ports.first <= selector.start_port and selector.end_port <= ports.last))
     )
     _require(inside, f"traffic selector {selector} is outside rule {rule.name}")
+
+
+def _cover(prefixes: Iterable[Prefix], first: IpAddress, last: IpAddress) -> bool:
+    """Whether the prefixes together hold all addresses from `first` to `last`: a range is made of several."""
+    spans = sorted(
+        (int(prefix.address), int(prefix.address) | (1 << (prefix.address.max_prefixlen - prefix.length)) - 1)
+        for prefix in prefixes
+        if prefix.address.version == first.version
+    )
+    wanted = int(first)
+    for start, end in spans:
+        if start <= wanted <= end:
+            wanted = end + 1
+    return wanted > int(last)
 
 
 def _holds(prefix: Prefix, first: IpAddress, last: IpAddress) -> bool:

@@ -5,6 +5,7 @@ else must find; `PolicyFile.compile` does the rest. The loader has the superviso
 file can do it by itself.
 """
 
+import datetime
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ from dataclasses import dataclass, field
 from ipc.types import IpAddress, Secret
 from policy_loader import manual, native, reader, validate
 from policy_loader.compile import FromOutside, Policy, compile_policy
-from policy_loader.credentials import store
-from policy_loader.credentials.store import CredentialStore
+from policy_loader.credentials import loading
+from policy_loader.credentials.files import FetchedFile
+from policy_loader.credentials.loading import CredentialReader, PublicFacts
+from policy_loader.credentials.store import CredentialStore, PeerCredentials
 from policy_loader.errors import Key, PolicyError, Problem, printable
 from policy_loader.manual import ManualKeys
 from policy_loader.model import Draft, PeerEntry
@@ -23,16 +26,6 @@ from policy_loader.sources.file import SourceFile
 from policy_loader.sources.source import PolicySource
 from policy_loader.validate import Findings
 from policy_loader.values import HostName
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchedFile:
-    """A file that a policy names, or why it can't be had (`error` is then not empty)."""
-
-    content: Secret
-    mode: int
-    uid: int
-    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +60,8 @@ class PolicyFile:
 
     def secret_files(self) -> tuple[str, ...]:
         """The paths to fetch, each once."""
-        peers = self._draft.peers.values()
-        paths = (path for peer in peers for path in (peer.psk_file, peer.key_in_file, peer.key_out_file))
-        return tuple(dict.fromkeys(path for path in paths if path is not None))
+        paths = (path for peer in self._draft.peers.values() for path in _files_of(peer))
+        return tuple(dict.fromkeys(paths))
 
     def host_names(self) -> tuple[str, ...]:
         """The names of peers to look up, each once."""
@@ -81,23 +73,31 @@ class PolicyFile:
         files: Mapping[str, FetchedFile],
         rule_ids: RuleIds,
         hosts: Mapping[str, FoundHost] | None = None,
+        now: datetime.datetime | None = None,
     ) -> LoadedPolicy:
         """The policy, with the secrets of `files` (by path) and the addresses of `hosts` (by name).
 
-        PolicyError where one of the files is not good. A host that was not found is a warning: its rules drop what they
-        should protect, until a reload finds it.
+        `now` is the present if it is not given. PolicyError where one of the files is not good. A host that was not
+        found is a warning: its rules drop what they should protect, until a reload finds it.
         """
-        outside = _Outside(files, hosts or {}, self._findings.warnings)
+        now = now or datetime.datetime.now(datetime.UTC)
+        outside = _Outside(files, hosts or {}, self._findings.warnings, now)
         for name, peer in self._draft.peers.items():
             outside.take(name, peer)
         if outside.problems:
             raise PolicyError(_complaints(self._document, outside.problems))
-        found = FromOutside(hosts=outside.addresses, manual_keys=outside.manual_keys)
+        found = FromOutside(hosts=outside.addresses, manual_keys=outside.manual_keys, facts=outside.facts)
         return LoadedPolicy(
             policy=compile_policy(self._draft, self._findings.selected, self.sha256, rule_ids, found),
-            credentials=CredentialStore({name: store.of_psk(psk) for name, psk in outside.psks.items()}),
+            credentials=CredentialStore(outside.credentials),
             warnings=_complaints(self._document, outside.warnings),
         )
+
+
+def _files_of(peer: PeerEntry) -> tuple[str, ...]:
+    if peer.manual:
+        return tuple(path for path in (peer.key_in_file, peer.key_out_file) if path is not None)
+    return loading.files_of(peer)
 
 
 def read(path: str, content: bytes, mode: int, uid: int, templates: PolicySource | None = None) -> PolicyFile:
@@ -145,15 +145,31 @@ class _Outside:
     """What peers need from outside of the file, and what is wrong with it."""
 
     def __init__(
-        self, files: Mapping[str, FetchedFile], hosts: Mapping[str, FoundHost], warnings: Iterable[Problem]
+        self,
+        files: Mapping[str, FetchedFile],
+        hosts: Mapping[str, FoundHost],
+        warnings: Iterable[Problem],
+        now: datetime.datetime,
     ) -> None:
         self._files = files
         self._hosts = hosts
-        self.psks: dict[str, Secret] = {}
+        self._reader = CredentialReader(files, now)
+        self.credentials: dict[str, PeerCredentials] = {}
+        self.facts: dict[str, PublicFacts] = {}
         self.manual_keys: dict[str, ManualKeys] = {}
         self.addresses: dict[str, IpAddress | None] = {}
-        self.problems: list[Problem] = []
-        self.warnings = list(warnings)
+        self._problems: list[Problem] = []
+        self._warnings = list(warnings)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What forbids the policy."""
+        return [*self._problems, *self._reader.problems]
+
+    @property
+    def warnings(self) -> list[Problem]:
+        """What an operator would want to know."""
+        return [*self._warnings, *self._reader.warnings]
 
     def take(self, name: str, peer: PeerEntry) -> None:
         """Everything of one peer."""
@@ -162,7 +178,7 @@ class _Outside:
         if peer.manual:
             self._take_manual_keys(name, peer)
         else:
-            self._take_psk(name, peer)
+            self._take_credentials(name, peer)
 
     def _take_address(self, key: Key, host: HostName, peer: PeerEntry) -> None:
         found = self._hosts.get(host) or FoundHost(addresses=(), error="nobody has looked it up")
@@ -170,22 +186,19 @@ class _Outside:
         fitting = [one for one in found.addresses if family in (None, one.version)]
         self.addresses[host] = fitting[0] if fitting else None
         if not fitting:
-            why = printable(found.error) or f"it has no IPv{family} address, as local_address is one"
+            why = printable(found.error) or f"none of its addresses is IPv{family}, as local_address is"
             text = f'"{host}" is not found: {why}. The rules of this peer drop their packets until a reload finds it'
-            self.warnings.append(Problem(key=key, text=text))
+            self._warnings.append(Problem(key=key, text=text))
 
-    def _take_psk(self, name: str, peer: PeerEntry) -> None:
-        def read_psk(file: FetchedFile) -> Secret:
-            return store.psk_of_file(file.content, file.mode, file.uid)
-
-        psk = self._secret(("peers", name, "psk"), peer.psk, peer.psk_file, read_psk)
-        if psk is None:
+    def _take_credentials(self, name: str, peer: PeerEntry) -> None:
+        credentials = self._reader.credentials_of(name, peer)
+        if credentials is None:
             return
-        self.psks[name] = psk
-        if store.is_short(psk):
-            text = f"the key has under {store.SHORT_PSK_BYTES} bytes: it can be guessed (openssl rand -base64 32)"
-            key = ("peers", name, "psk_file" if peer.psk_file else "psk")
-            self.warnings.append(Problem(key=key, text=text))
+        self.credentials[name] = credentials
+        self.facts[name] = loading.public_facts(credentials)
+        if peer.local_identity() is None and self.facts[name].local_id is None:
+            text = "is missing: our certificate has no subject that could say who we are; write one of its other names"
+            self._problems.append(Problem(key=("peers", name, "local_id"), text=text))
 
     def _take_manual_keys(self, name: str, peer: PeerEntry) -> None:
         def read_key(file: FetchedFile) -> Secret:
@@ -198,7 +211,7 @@ class _Outside:
         self.manual_keys[name] = ManualKeys(inward=inward, outward=outward)
         if inward == outward:
             text = "the key is the same in both directions: each should have one of its own"
-            self.warnings.append(Problem(key=("peers", name, "key_out"), text=text))
+            self._warnings.append(Problem(key=("peers", name, "key_out"), text=text))
 
     def _secret(
         self, key: Key, given: Secret | None, path: str | None, read: Callable[[FetchedFile], Secret]
@@ -212,7 +225,7 @@ class _Outside:
                 raise ValueError(printable(fetched.error))
             return read(fetched)
         except ValueError as error:
-            self.problems.append(Problem(key=(*key[:-1], f"{key[-1]}_file"), text=f"{printable(path)}: {error}"))
+            self._problems.append(Problem(key=(*key[:-1], f"{key[-1]}_file"), text=f"{printable(path)}: {error}"))
             return None
 
 

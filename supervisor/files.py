@@ -10,13 +10,11 @@ import os
 import stat
 from dataclasses import dataclass
 
-from ipc.messages import MAX_POLICY_BYTES, MAX_TEMPLATES_BYTES
+from ipc.messages import MAX_POLICY_BYTES, MAX_TEMPLATES_BYTES, TEMPLATES_NAME
 from ipc.types import Secret
 from supervisor.errors import FileMissing, FileRefused
 
 MAX_CREDENTIAL_BYTES = 65536
-TEMPLATES_NAME = "ipsec.templates"
-"""The file with shared settings, in the directory of the policy file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,26 @@ def backwards() -> TrafficSelector:
     return dataclasses.replace(selector("10.1.0.0/24"), end_address=ipaddress.ip_address("10.0.0.1"))
 
 
+def test_a_range_is_inside_of_the_prefixes_that_make_it_up() -> None:
+    def between(first: str, last: str) -> TrafficSelector:
+        ends = {"start_address": ipaddress.ip_address(first), "end_address": ipaddress.ip_address(last)}
+        return dataclasses.replace(selector("10.1.0.0/24"), **ends)
+
+    rules = {1: rule(1, local=("10.1.0.8/31", "10.1.0.5/32", "10.1.0.6/31", "fd01::/64"))}
+    guard.check_sa(sa(local=(between("10.1.0.5", "10.1.0.9"),)), rules)
+    for first, last in (("10.1.0.4", "10.1.0.9"), ("10.1.0.5", "10.1.0.10"), ("10.1.0.0", "10.1.0.255")):
+        with pytest.raises(Refused, match="outside rule"):
+            guard.check_sa(sa(local=(between(first, last),)), rules)
+
+
+def test_a_peer_whose_address_is_not_known_may_be_anywhere() -> None:
+    anywhere = dataclasses.replace(rule(1), peer_address=None)
+    guard.check_rule(anywhere)
+    guard.check_sa(sa(destination=STRANGER), {1: anywhere})
+    with pytest.raises(Refused, match="fixed keys without the peer"):
+        guard.check_rule(dataclasses.replace(anywhere, manual=True))
+
+
 @pytest.mark.parametrize("direction", [Direction.IN, Direction.OUT])
 @pytest.mark.parametrize(
     "changes",
@@ -141,7 +161,7 @@ def test_a_rule_has_a_bounded_number_of_sas() -> None:
         (dataclasses.replace(rule(1), local=(Prefix(address=OURS, length=33),)), "no prefix"),
         (dataclasses.replace(rule(1), local_port=PortRange(first=9, last=8)), "no port range"),
         (dataclasses.replace(rule(1), remote_port=PortRange(first=0, last=65536)), "no port range"),
-        (dataclasses.replace(rule(1), peer_address=None), "without the peer"),
+        (dataclasses.replace(rule(1), peer_address=None, manual=True), "without the peer"),
         (dataclasses.replace(rule(1), peer_address=ipaddress.ip_address("fd09::2")), "two address families"),
         (dataclasses.replace(rule(1), esp_proposals=()), "without an ESP proposal"),
     ],
