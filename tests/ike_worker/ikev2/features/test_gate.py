@@ -72,7 +72,7 @@ def flood(world: World, count: int, *, address: str | None = None, start: int = 
 
 
 def is_cookie(data: bytes) -> bool:
-    first = parse_message(data).payloads[0]
+    first = next(iter(parse_message(data).payloads), None)
     return isinstance(first, Notify) and first.type == NotifyType.COOKIE
 
 
