@@ -16,7 +16,7 @@ from ipc.messages import KernelRule, Sa, SaName
 from ipc.types import Action, Direction
 from kernel_agent import guard
 from kernel_agent.data_path import DataPath, DataPathError, Listener, SecurityPolicy, missing_interfaces
-from kernel_agent.manual import ManualSas, name_of
+from kernel_agent.manual import ManualChange, ManualSas, name_of
 from kernel_agent.policy_batch import PolicyBatch
 from kernel_agent.reconcile import unnamed_sas
 
@@ -229,6 +229,10 @@ class Agent:
             return
         try:
             policy = batch.commit(message)
+            if batch.begin.check_only:
+                self._check(policy)
+                self._speech.loader(m.PolicyInstalled(generation=policy.generation))
+                return
             if policy == self._enforced:
                 log.debug("policy %d is enforced already", policy.generation)
                 self._speech.loader(m.PolicyInstalled(generation=policy.generation))
@@ -241,13 +245,18 @@ class Agent:
         self._speech.loader(m.PolicyInstalled(generation=policy.generation))
         self._synchronise_waiting()
 
-    def _install(self, policy: SecurityPolicy, data_path: DataPath) -> None:
+    def _check(self, policy: SecurityPolicy) -> ManualChange:
+        """What the policy does to SAs with fixed keys; guard.Refused or DataPathError if it could not be enforced."""
         missing = missing_interfaces(policy.interfaces, self._surroundings.interfaces())
         if missing:
             raise DataPathError(missing)
-        self._enforced = None
         change = self._manual.change(policy.manual_sas, self._sas.rules)
         self._check_names_are_free(change.replaced)
+        return change
+
+    def _install(self, policy: SecurityPolicy, data_path: DataPath) -> None:
+        change = self._check(policy)
+        self._enforced = None
         self._manual.apply(change, data_path)
         try:
             data_path.install_policy(policy)
@@ -283,6 +292,27 @@ class Agent:
             former = self._rules.get(self._sas.rules[name_of(sa)])
             if former is not None and not former.manual:
                 raise guard.Refused(f"SPI {sa.spi:08x} to {sa.destination} is in use by rule {former.name}")
+
+    def look_for_drift(self) -> None:
+        """Looks whether what is enforced is still as it was installed. If not, it is installed again, and told."""
+        data_path, policy = self._data_path, self._enforced
+        if data_path is None or policy is None:
+            return
+        try:
+            differences = data_path.drift(policy)
+        except (DataPathError, OSError) as error:
+            log.warning("the kernel's policies can't be looked at: %s", error)
+            return
+        if not differences:
+            return
+        failure = ""
+        try:
+            data_path.install_policy(policy)
+        except DataPathError as error:
+            failure = str(error)
+        what = "; ".join(differences)
+        log.error("the kernel's policies were not as installed: %s; %s", what, failure or "they are again")
+        self._speech.supervisor(m.PolicyDrift(what=what, failure=failure))
 
     def _refuse_policy(self, generation: int, reason: str) -> None:
         self._batch = None

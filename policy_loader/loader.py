@@ -1,15 +1,17 @@
 """The loader at work: policies from the supervisor to agent and worker, and AUTH for the worker.
 
-A policy is *parsed*, *being enforced*, or *in force*; at most one of each. A new one is given to the agent first: only
+A policy is *parsed*, *being enforced*, or *in force*; at most one of each. While one is in force, another counts as
+parsed only when the agent has found that the kernel would take it. A new one is given to the agent first: only
 when the kernel has it does it come into force, and only then does the worker negotiate by it. Until then, and if the
 agent says no, the one before is in force, with its own secrets. Whoever restarts asks, or is seen to connect, and is
 given the policy in force whole. Nothing here waits without bound.
 """
 
+import dataclasses
 import datetime
 import itertools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -21,10 +23,11 @@ from ipc.loop import Timer
 from ipc.process import RoleProcess
 from policy_loader import policy_file
 from policy_loader.credentials import signer
+from policy_loader.credentials.files import FetchedFile
 from policy_loader.credentials.store import PeerCredentials
 from policy_loader.diff import diff
 from policy_loader.errors import MOST_PROBLEMS, PolicyError, printable
-from policy_loader.policy_file import FetchedFile, FoundHost, LoadedPolicy, PolicyFile
+from policy_loader.policy_file import FoundHost, LoadedPolicy, PolicyFile
 from policy_loader.rule_ids import RuleIds
 from policy_loader.sources.file import SourceFile
 
@@ -64,8 +67,8 @@ class _Generation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Enforcing:
-    """A policy that the agent was given and has not answered for."""
+class _Given:
+    """A policy that the agent was given, to enforce or to check, and has not answered for."""
 
     generation: _Generation
     timer: Timer
@@ -80,7 +83,8 @@ class Loader:
         self._request_ids = itertools.count(1)
         self._parsing: _Parsing | None = None
         self._parsed: _Generation | None = None
-        self._enforcing: _Enforcing | None = None
+        self._checking: _Given | None = None
+        self._enforcing: _Given | None = None
         self._in_force: _Generation | None = None
         self._supervisor = process.open_supervisor_link(
             {
@@ -159,7 +163,35 @@ class Loader:
         parsing.timer.cancel()
         self._parsing = None
         peers = {peer.name: peer for peer in loaded.policy.peers}
-        self._say_parsed(_Generation(number=parsing.generation, loaded=loaded, peers=peers))
+        generation = _Generation(number=parsing.generation, loaded=loaded, peers=peers)
+        if self._in_force is None:
+            # The first one: the agent may have no data path yet, and there is nothing that a refusal could hurt.
+            self._say_parsed(generation)
+        else:
+            self._start_checking(generation)
+
+    def _start_checking(self, generation: _Generation) -> None:
+        """Has the agent look whether the kernel would take it."""
+        self._checking = _Given(generation=generation, timer=self._call_if_late(generation, self._on_check_late))
+        self._send_check(generation)
+
+    def _send_check(self, generation: _Generation) -> None:
+        try:
+            _send_kernel_rules(self._agent, generation, check_only=True)
+        except PeerGone as error:
+            self._refuse((f"the kernel agent can't be asked: {error}",))
+
+    def _on_check_late(self) -> None:
+        self._refuse(("the kernel agent did not say in time whether it could enforce the policy",))
+
+    def _end_checking(self, generation: int) -> _Generation | None:
+        """The policy of that number, if the agent was asked about it."""
+        checking = self._checking
+        if checking is None or checking.generation.number != generation:
+            return None
+        checking.timer.cancel()
+        self._checking = None
+        return checking.generation
 
     def _say_parsed(self, generation: _Generation) -> None:
         self._parsed = generation
@@ -179,11 +211,15 @@ class Loader:
         )
 
     def _refuse(self, complaints: tuple[str, ...]) -> None:
-        """Ends the present parsing with PolicyRefused."""
+        """Ends the present parsing or checking with PolicyRefused."""
         parsing, self._parsing = self._parsing, None
         if parsing is not None:
             parsing.timer.cancel()
             self._say_refused(parsing.generation, complaints)
+        if self._checking is not None:
+            number = self._checking.generation.number
+            self._end_checking(number)
+            self._say_refused(number, complaints)
 
     def _say_refused(self, generation: int, complaints: tuple[str, ...]) -> None:
         log.info("policy %d refused: %d errors", generation, len(complaints))
@@ -205,15 +241,21 @@ class Loader:
             self._say_not_enforced(request.generation, "this policy was not parsed, or another one after it")
 
     def _start_enforcing(self, generation: _Generation) -> None:
-        wait_s = ANSWER_WAIT_S + AGENT_WAIT_PER_RULE_S * len(generation.loaded.policy.kernel_rules)
-        timer = self._loop.call_later(wait_s, self._on_agent_late)
-        self._enforcing = _Enforcing(generation=generation, timer=timer)
+        self._enforcing = _Given(generation=generation, timer=self._call_if_late(generation, self._on_agent_late))
         try:
             _send_kernel_rules(self._agent, generation)
         except PeerGone as error:
             self._give_up(f"the kernel agent can't be told: {error}")
 
+    def _call_if_late(self, generation: _Generation, on_late: Callable[[], None]) -> Timer:
+        wait_s = ANSWER_WAIT_S + AGENT_WAIT_PER_RULE_S * len(generation.loaded.policy.kernel_rules)
+        return self._loop.call_later(wait_s, on_late)
+
     def _on_policy_installed(self, answer: m.PolicyInstalled, _peer: bytes) -> None:
+        checked = self._end_checking(answer.generation)
+        if checked is not None:
+            self._say_parsed(checked)
+            return
         enforcing = self._enforcing
         if enforcing is None or enforcing.generation.number != answer.generation:
             log.debug("the agent has policy %d again", answer.generation)
@@ -228,6 +270,9 @@ class Loader:
         self._supervisor.try_send(m.PolicyEnforced(generation=new.number))
 
     def _on_policy_not_installed(self, answer: m.PolicyNotInstalled, _peer: bytes) -> None:
+        if self._end_checking(answer.generation) is not None:
+            self._say_refused(answer.generation, (answer.reason,))
+            return
         if self._enforcing is not None and self._enforcing.generation.number == answer.generation:
             self._enforcing.timer.cancel()
             self._enforcing = None
@@ -263,6 +308,8 @@ class Loader:
                 _send_kernel_rules(self._agent, self._enforcing.generation)
             except PeerGone as error:
                 self._give_up(f"the kernel agent can't be told: {error}")
+        if self._checking is not None:
+            self._send_check(self._checking.generation)
 
     def _on_worker_connected(self, _peer: bytes) -> None:
         self._inform_worker()
@@ -342,9 +389,9 @@ def _templates_of(request: m.ParsePolicy) -> SourceFile | None:
     )
 
 
-def _send_kernel_rules(agent: Channel, generation: _Generation) -> None:
+def _send_kernel_rules(agent: Channel, generation: _Generation, *, check_only: bool = False) -> None:
     policy = generation.loaded.policy
-    agent.send(_begin(generation))
+    agent.send(dataclasses.replace(_begin(generation), check_only=check_only))
     for rules in _chunks(policy.kernel_rules):
         agent.send(m.AddPolicy(generation=generation.number, rules=rules))
     for sas in _chunks(policy.manual_sas):

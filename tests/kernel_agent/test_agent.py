@@ -128,6 +128,25 @@ def test_a_data_path_that_can_not_work_is_reported(talk: Conversation) -> None:
     assert talk.supervisor == [m.DataPathFailed(reason="the kernel takes no ESP SA")]
 
 
+@pytest.mark.parametrize(("interface", "good"), [("lo", True), ("eth7", False)])
+def test_a_policy_that_is_only_checked_is_judged_and_changes_nothing(
+    running: Conversation, interface: str, good: bool
+) -> None:
+    before = running.path.policy
+    begin = m.BeginPolicy(generation=2, interfaces=(interface,), unmatched=Unmatched.BYPASS, check_only=True)
+    running.agent.on_begin_policy(begin)
+    running.agent.on_add_policy(m.AddPolicy(generation=2, rules=(rule(7),)))
+    running.agent.on_commit_policy(m.CommitPolicy(generation=2, rules=1))
+    answer = running.loader[-1]
+    if good:
+        assert answer == m.PolicyInstalled(generation=2)
+    else:
+        assert isinstance(answer, m.PolicyNotInstalled)
+        assert "eth7" in answer.reason
+    assert running.path.policy is before
+    assert isinstance(running.add(sa(Direction.IN, 4000, rule_id=7)), m.SaRefused)
+
+
 def test_a_policy_that_comes_before_the_data_path_is_asked_for_again(talk: Conversation) -> None:
     talk.loader.append(None)
     assert talk.commit(rule(1)) is None  # not answered, neither way

@@ -2,173 +2,29 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
 
 import pytest
 
-from ipc import codec
 from ipc import messages as m
 from ipc.algorithms import PrfId
-from ipc.channel import Handler
-from ipc.errors import PeerGone
-from ipc.links import LOADER_AGENT, LOADER_WORKER, SUPERVISOR_LOADER, Link
-from ipc.loop import Timer
-from ipc.process import RoleProcess
-from ipc.roles import Role
 from ipc.types import Secret
-from policy_loader.loader import ANSWER_WAIT_S, Loader
-
-T = TypeVar("T")
-PSK = b"correct horse battery staple"
-FILE_PSK = b"a key that came from a file"
-
-POLICY = f"""
-[setup]
-interfaces = ["eth0"]
-unmatched = "bypass"
-[peers.branch]
-address = "198.51.100.7"
-local_id = "hq.example.net"
-auth = "psk"
-psk = "{PSK.decode()}"
-[[rules]]
-name = "lan"
-action = "protect"
-local = ["10.1.0.0/16"]
-remote = ["10.2.0.0/16"]
-peer = "branch"
-[[rules]]
-name = "ssh"
-action = "bypass"
-protocol = "tcp"
-local_port = 22
-"""
-FILE_POLICY = POLICY.replace(f'psk = "{PSK.decode()}"', 'psk_file = "/etc/ipsecd/branch.psk"')
-CHANGED_POLICY = POLICY.replace("10.2.0.0/16", "10.3.0.0/16")
-
-
-class FakeLoop:
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._timers: list[Timer] = []
-
-    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        timer = Timer(self.now + delay_s, callback)
-        self._timers.append(timer)
-        return timer
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-        for timer in [one for one in self._timers if one.when <= self.now]:
-            self._timers.remove(timer)
-            if timer.callback is not None:
-                timer.callback()
-
-    def pending(self) -> int:
-        return sum(timer.callback is not None for timer in self._timers)
-
-
-class FakeChannel:
-    """Keeps what was sent, after a trip through the codec, and refuses what the access list does not have."""
-
-    def __init__(self, link: Link, handlers: Mapping[type, Handler], on_connected: Any = None) -> None:
-        assert set(handlers) == link.receivable(Role.POLICY_LOADER)
-        self._link = link
-        self._handlers = handlers
-        self._on_connected = on_connected
-        self.connected = True
-        self.wire: list[bytes] = []
-        self._taken = 0
-
-    def send(self, message: object, peer: bytes | None = None) -> None:
-        assert type(message) in self._link.sendable(Role.POLICY_LOADER)
-        if not self.connected:
-            raise PeerGone(f"{self._link.name}: nobody there")
-        self.wire.append(codec.encode(message))
-
-    def try_send(self, message: object, peer: bytes | None = None) -> bool:
-        try:
-            self.send(message, peer)
-        except PeerGone:
-            return False
-        return True
-
-    def deliver(self, message: object) -> None:
-        self._handlers[type(message)](codec.decode(codec.encode(message)), b"peer")
-
-    def connect(self) -> None:
-        self.connected = True
-        self._on_connected(b"peer")
-
-    def take(self) -> list[object]:
-        """What was sent since the last time."""
-        fresh = self.wire[self._taken :]
-        self._taken = len(self.wire)
-        return [codec.decode(data) for data in fresh]
-
-
-class World:
-    """A loader with everybody it speaks with."""
-
-    def __init__(self) -> None:
-        self.loop = FakeLoop()
-        self.channels: dict[str, FakeChannel] = {}
-        Loader(cast(RoleProcess, self))
-        self.supervisor = self.channels[SUPERVISOR_LOADER.name]
-        self.agent = self.channels[LOADER_AGENT.name]
-        self.worker = self.channels[LOADER_WORKER.name]
-
-    def open_supervisor_link(self, handlers: Mapping[type, Handler]) -> FakeChannel:
-        life: dict[type, Handler] = {m.HealthQuestion: lambda *_: None, m.Stop: lambda *_: None}
-        return self.open_link(SUPERVISOR_LOADER, {**life, **handlers})
-
-    def open_link(self, link: Link, handlers: Mapping[type, Handler], on_connected: Any = None) -> FakeChannel:
-        self.channels[link.name] = FakeChannel(link, handlers, on_connected)
-        return self.channels[link.name]
-
-    def parse(self, generation: int, text: str = POLICY, mode: int = 0o600, uid: int = 0) -> list[object]:
-        content = Secret(text.encode())
-        self.supervisor.deliver(
-            m.ParsePolicy(generation=generation, path="/etc/ipsec.spd", content=content, mode=mode, uid=uid)
-        )
-        return self.supervisor.take()
-
-    def enforce(self, generation: int) -> list[object]:
-        self.supervisor.deliver(m.EnforcePolicy(generation=generation))
-        return self.agent.take()
-
-    def put_in_force(self, generation: int, text: str = POLICY) -> None:
-        self.parse(generation, text)
-        self.enforce(generation)
-        self.agent.deliver(m.PolicyInstalled(generation=generation))
-        assert self.supervisor.take() == [m.PolicyEnforced(generation=generation)]
-        self.worker.take()
-
-    def credential(self, request_id: int, content: bytes, **other: Any) -> list[object]:
-        fields = {"mode": 0o400, "uid": 0, "error": "", **other}
-        self.supervisor.deliver(m.CredentialContent(request_id=request_id, content=Secret(content), **fields))
-        return self.supervisor.take()
+from policy_loader.loader import ANSWER_WAIT_S
+from tests.policy_loader.loader_world import (
+    CHANGED_POLICY,
+    FILE_POLICY,
+    FILE_PSK,
+    POLICY,
+    PSK,
+    World,
+    generations,
+    only,
+    rules_of,
+)
 
 
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def only(messages: list[object], kind: type[T]) -> T:
-    (message,) = messages
-    assert isinstance(message, kind)
-    return message
-
-
-def rules_of(messages: list[object]) -> dict[str, int]:
-    return {rule.name: rule.rule_id for one in messages if isinstance(one, m.AddPolicy) for rule in one.rules}
-
-
-def generations(messages: list[object]) -> list[int]:
-    """Of the whole policies among `messages`."""
-    return [one.generation for one in messages if isinstance(one, m.CommitPolicy)]
 
 
 # ----------------------------------------------------------------- parsing
@@ -260,6 +116,84 @@ def test_no_more_errors_are_told_than_a_message_holds(world: World) -> None:
     errors = only(world.parse(1, text), m.PolicyRefused).errors
     assert len(errors) == 1000
     assert errors[-1] == "and 801 more"
+
+
+# ----------------------------------------------------------------- checking
+
+
+def test_a_policy_is_parsed_only_when_the_agent_found_that_the_kernel_would_take_it(world: World) -> None:
+    world.put_in_force(1)
+    world.answers_checks = False
+    assert world.parse(2, CHANGED_POLICY) == []
+    begin, *_, commit = world.agent.take()
+    assert isinstance(begin, m.BeginPolicy)
+    assert (begin.generation, begin.check_only) == (2, True)
+    assert commit == m.CommitPolicy(generation=2, rules=2)
+    world.agent.deliver(m.PolicyInstalled(generation=2))
+    assert only(world.supervisor.take(), m.PolicyParsed).generation == 2
+    assert world.worker.take() == []
+    assert world.loop.pending() == 0
+    assert [one.check_only for one in world.enforce(2) if isinstance(one, m.BeginPolicy)] == [False]
+
+
+def test_a_policy_that_the_kernel_would_not_take_is_refused_before_anything_is_touched(world: World) -> None:
+    world.put_in_force(1)
+    world.answers_checks = False
+    world.parse(2, CHANGED_POLICY)
+    world.agent.take()
+    world.agent.deliver(m.PolicyNotInstalled(generation=2, reason="no interface eth7"))
+    assert only(world.supervisor.take(), m.PolicyRefused).errors == ("no interface eth7",)
+    assert world.enforce(2) == []
+    assert only(world.supervisor.take(), m.PolicyNotEnforced).generation == 2
+    world.worker.connect()
+    assert generations(world.worker.take()) == [1]
+    assert world.loop.pending() == 0
+
+
+def test_an_agent_that_does_not_say_whether_it_would_take_it_refuses_it(world: World) -> None:
+    world.put_in_force(1)
+    world.answers_checks = False
+    world.parse(2, CHANGED_POLICY)
+    world.loop.advance(ANSWER_WAIT_S + 0.1)
+    assert only(world.supervisor.take(), m.PolicyRefused).generation == 2
+    world.agent.deliver(m.PolicyInstalled(generation=2))
+    assert world.supervisor.take() == []
+    world.agent.connected = False
+    assert "the kernel agent can't be asked" in only(world.parse(3), m.PolicyRefused).errors[0]
+    assert world.loop.pending() == 0
+
+
+def test_an_agent_that_restarts_while_it_is_asked_is_asked_again(world: World) -> None:
+    world.put_in_force(1)
+    world.answers_checks = False
+    world.parse(2, CHANGED_POLICY)
+    world.agent.take()
+    world.agent.deliver(m.NeedPolicy())
+    begun = [one for one in world.agent.take() if isinstance(one, m.BeginPolicy)]
+    assert [(one.generation, one.check_only) for one in begun] == [(1, False), (2, True)]
+
+
+def test_a_newer_file_takes_the_place_of_one_that_the_agent_is_asked_about(world: World) -> None:
+    world.put_in_force(1)
+    world.answers_checks = False
+    world.parse(2, CHANGED_POLICY)
+    assert only(world.parse(3, CHANGED_POLICY), m.PolicyRefused).generation == 2
+    world.agent.deliver(m.PolicyInstalled(generation=2))
+    assert world.supervisor.take() == []
+    world.agent.deliver(m.PolicyInstalled(generation=3))
+    assert only(world.supervisor.take(), m.PolicyParsed).generation == 3
+
+
+def test_what_is_parsed_is_told_with_what_it_changes(world: World) -> None:
+    first = only(world.parse(1), m.PolicyParsed).changes
+    assert (first.added, first.added_count, first.changed_count) == (("lan", "ssh"), 2, 0)
+    world.put_in_force(1)
+    more = '[[rules]]\nname = "dns"\naction = "bypass"\nprotocol = "udp"\n'
+    told = only(world.parse(2, CHANGED_POLICY.replace('"ssh"', '"renamed"') + more), m.PolicyParsed).changes
+    assert told == m.PolicyChanges(added=("dns",), changed=("lan",), added_count=1, changed_count=1, kept_count=1)
+    gone = POLICY[: POLICY.index('[[rules]]\nname = "ssh"')].replace("hq.example.net", "other.example.net")
+    told = only(world.parse(3, gone), m.PolicyParsed).changes
+    assert (told.changed, told.removed, told.peers, told.peers_count) == (("lan",), ("ssh",), ("branch",), 1)
 
 
 # ----------------------------------------------------------------- enforcing
@@ -472,7 +406,8 @@ def test_the_peers_auth_is_verified_with_yes_or_no(world: World) -> None:
     good = bytes.fromhex("7c6788fba264147521b3671d1b189bd2abcfa7ffcf4b2ee7e3bbfa12ea5c2cf6")
     for data, valid in ((good, True), (good[::-1], False)):
         world.worker.deliver(verify(data))
-        assert world.worker.take() == [m.AuthVerified(request_id=10, valid=valid)]
+        reason = "" if valid else "its pre-shared key is not ours"
+        assert world.worker.take() == [m.AuthVerified(request_id=10, valid=valid, reason=reason)]
 
 
 def test_a_peer_that_the_policy_does_not_have_is_refused(world: World) -> None:
