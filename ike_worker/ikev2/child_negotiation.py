@@ -225,10 +225,12 @@ def install_asked(
     """Installs a Child SA that the peer has asked for, not in the place of another.
 
     Both directions at once, unless the same traffic flows on another one already: then, as in a rekey, we send on the
-    new one only when the peer is sure to have it. `afresh`: the peer says that it has none (INITIAL_CONTACT).
+    new one only when the peer is sure to have it. `afresh`: the peer has forgotten what there was before `sa`
+    (INITIAL_CONTACT).
     """
     rule_id = agreement.rule.rule_id
-    now = None if afresh else standing(context, sa, rule_id, agreement.local, agreement.remote)
+    since = sa.created_at if afresh else 0.0
+    now = standing(context, sa, rule_id, agreement.local, agreement.remote, since=since)
     yield from context.install(*((pair.inbound, pair.outbound) if now is None else (pair.inbound,)))
     state = ChildState.INSTALLED if now is None else ChildState.INBOUND
     child = make_child(context, agreement.rule, pair, state, ours=False)

@@ -9,13 +9,12 @@ both are sure to be installed on both sides. Parallel SAs that one side asks for
 import logging
 from dataclasses import replace
 
-from ike_worker.ikev2.child_sa import REPLACED_LIFE_S, ChildSa, serves
+from ike_worker.ikev2.child_sa import REPLACED_LIFE_S, ChildSa, TrafficSelectors, serves
 from ike_worker.ikev2.context import Context
 from ike_worker.ikev2.ike_sa import Handover, IkeSa, Origin
 from ike_worker.ikev2.selection import is_subset
 from ike_worker.ikev2.states import ChildState, State, enter
 from ike_worker.ikev2.wish import Wish, WishKind
-from ipc.types import TrafficSelector
 
 log = logging.getLogger(__name__)
 
@@ -182,10 +181,17 @@ def _hand_over(context: Context, sa: IkeSa, child: ChildSa, heir: IkeSa) -> None
 
 
 def standing(
-    context: Context, sa: IkeSa, rule_id: int, local: tuple[TrafficSelector, ...], remote: tuple[TrafficSelector, ...]
+    context: Context,
+    sa: IkeSa,
+    rule_id: int,
+    local: TrafficSelectors,
+    remote: TrafficSelectors,
+    *,
+    since: float = 0.0,
 ) -> ChildSa | None:
-    """The Child SA, of `sa` or of another IKE SA with its peer, that has just this traffic now."""
-    for owner in (sa, *context.siblings(sa)):
+    """The Child SA that has just this traffic now, of `sa` or of another IKE SA with its peer authenticated `since`."""
+    others = [other for other in context.siblings(sa) if other.origin and other.origin.authenticated_at >= since]
+    for owner in (sa, *others):
         for child in owner.children.values():
             if serves(child, rule_id, local, remote):
                 return child

@@ -218,11 +218,16 @@ class _ByHand(World):
 class Scenario:
     """Two sides with an IKE SA and a Child SA, and a network that only delivers what a test hands over."""
 
-    def __init__(self, *, flows: bool = True, connected: bool = True, seed: int = 1, **sides: Any) -> None:
+    def __init__(
+        self, *, flows: bool = True, connected: bool = True, child: bool = True, seed: int = 1, **sides: Any
+    ) -> None:
         self.flows = flows
         self.world = _ByHand(seed, **sides)
         if connected:
             self.world.connect()
+        if connected and not child:
+            self.world.alice.engine.delete_child(self.world.alice.sas(Direction.IN)[0].spi, self.world.now)
+            self.world.run(1)
         self._known: dict[bytes, IkeSa] = {}
         self.alice, self.bob = Party(self.world.alice, self), Party(self.world.bob, self)
         self.world.by_hand = True
@@ -283,3 +288,18 @@ class Scenario:
                 assert sa.state is State.ESTABLISHED
                 assert [child.state for child in sa.children.values()] == [ChildState.INSTALLED] * len(sa.children)
                 assert not sa.all_wishes
+
+
+def answer_to(s: Scenario, ask: Letter, *payloads: Payload) -> list[Letter]:
+    """Bob answers what no ipsecd would; what Alice sends then."""
+    sa = s.bob.sa
+    (data,) = sa.seal(
+        payloads,
+        exchange_type=ask.header.exchange_type,
+        response=True,
+        message_id=ask.header.message_id,
+        random_bytes=bytes,
+    )
+    sa.window.expected_id += 1
+    answer = Datagram(local=sa.path.local, remote=sa.path.remote, data=data, own_spi=sa.own_spi)
+    return s.alice.takes(s.letter(s.bob, answer))

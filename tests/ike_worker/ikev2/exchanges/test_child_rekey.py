@@ -9,9 +9,8 @@ from ike_worker.ikev2.iana import ExchangeType, NotifyType, ProtocolId
 from ike_worker.ikev2.states import ChildState
 from ike_worker.ikev2.wire.delete import Delete
 from ike_worker.ikev2.wire.notify import Notify
-from ike_worker.ikev2.wire.payload import Payload
 from ipc.algorithms import KeyExchangeId
-from tests.ike_worker.ikev2.scenario import Letter, Party, Scenario
+from tests.ike_worker.ikev2.scenario import Letter, Party, Scenario, answer_to
 from tests.ike_worker.ikev2.two_sides import ESP, rule_of
 
 INBOUND, INSTALLED = ChildState.INBOUND, ChildState.INSTALLED
@@ -105,22 +104,6 @@ def test_the_responder_wants_another_group() -> None:
     (made,) = s.bob.takes(again)
     assert says(s.alice.takes(made)) == ["delete child"]
     s.ends()
-
-
-def answer_to(s: Scenario, ask: Letter, *payloads: Payload) -> list[Letter]:
-    """Bob answers what no ipsecd would; what Alice sends then."""
-    sa = s.bob.sa
-    (data,) = sa.seal(
-        payloads,
-        exchange_type=ask.header.exchange_type,
-        response=True,
-        message_id=ask.header.message_id,
-        random_bytes=bytes,
-    )
-    sa.window.expected_id += 1
-    return s.alice.does(
-        lambda: s.alice.side.engine.receive_datagram(data, local=sa.path.remote, remote=sa.path.local, now=s.world.now)
-    )
 
 
 def test_the_responder_wants_a_group_that_was_not_offered() -> None:

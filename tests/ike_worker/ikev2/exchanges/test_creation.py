@@ -1,0 +1,181 @@
+"""Making Child SAs, and both sides at once: Child SAs and IKE SAs. RFC 7296 sections 1.3.1, 2.8 and 2.25."""
+
+import pytest
+
+from ike_worker.ikev2.iana import NotifyType
+from ike_worker.ikev2.states import ChildState, State
+from ike_worker.ikev2.wire.notify import Notify
+from tests.ike_worker.ikev2.scenario import Scenario, answer_to
+from tests.ike_worker.ikev2.two_sides import MORE_ID, two_rules
+
+
+def test_a_new_child_sa_step_by_step() -> None:
+    s = Scenario(**two_rules(), flows=False)
+    ask = s.alice.creates(MORE_ID)
+    assert ask.says == "create child"
+    (made,) = s.bob.takes(ask)
+    assert s.bob.child(ask) is ChildState.INSTALLED
+    s.alice.does(lambda: s.alice.side.engine.initiate(MORE_ID, s.world.now))
+    assert s.alice.takes(made) == [], "it was asked for once"
+    s.ends(children=2)
+
+
+def test_both_ask_for_the_same_child_sa_at_once() -> None:
+    s = Scenario(flows=False, child=False)
+    ask_a, ask_b = s.alice.creates(), s.bob.creates()
+    (made_b,) = s.bob.takes(ask_a)
+    (made_a,) = s.alice.takes(ask_b)
+    s.alice.takes(made_b)
+    s.bob.takes(made_a)
+    assert len(s.alice.sa.children) == len(s.bob.sa.children) == 2
+    s.flows = True
+    s.ends(children=1)
+
+
+def test_both_ask_for_the_same_child_sa_and_one_request_is_late() -> None:
+    s = Scenario(flows=False, child=False)
+    ask_a, ask_b = s.alice.creates(), s.bob.creates()
+    (made_b,) = s.bob.takes(ask_a)
+    s.alice.takes(made_b)
+    (made_a,) = s.alice.takes(ask_b)
+    assert s.alice.child(ask_b) is ChildState.INBOUND, "there is one to send on until the peer has this one too"
+    s.bob.takes(made_a)
+    s.flows = True
+    s.ends(children=1)
+
+
+def test_both_ask_for_the_same_child_sa_and_rekey_what_came_of_it() -> None:
+    s = Scenario(flows=False, child=False)
+    ask_a, ask_b = s.alice.creates(), s.bob.creates()
+    (made_b,) = s.bob.takes(ask_a)
+    (made_a,) = s.alice.takes(ask_b)
+    s.alice.takes(made_b)
+    s.bob.takes(made_a)
+    (made,) = s.bob.takes(s.alice.rekeys(ask_a.spi))
+    s.alice.takes(made)
+    s.ends(children=1)
+
+
+def test_both_ask_for_different_child_sas_at_once() -> None:
+    s = Scenario(**two_rules(), flows=False, child=False)
+    ask_a, ask_b = s.alice.creates(), s.bob.creates(MORE_ID)
+    (made_b,) = s.bob.takes(ask_a)
+    (made_a,) = s.alice.takes(ask_b)
+    s.alice.takes(made_b)
+    s.bob.takes(made_a)
+    s.ends(children=2)
+
+
+def test_two_that_one_side_asks_for_on_purpose_are_left_alone() -> None:
+    """RFC 7296 section 2.8 allows parallel SAs with the same selectors."""
+    s = Scenario()
+    s.alice.first.rule_id = MORE_ID  # Alice does not know any more that it has one
+    ask = s.alice.creates()
+    (made,) = s.bob.takes(ask)
+    s.alice.takes(made)
+    s.bob.waits(60)
+    assert [child.state for child in s.bob.sa.children.values()] == [ChildState.INSTALLED] * 2
+
+
+# ------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        NotifyType.NO_PROPOSAL_CHOSEN,
+        NotifyType.TS_UNACCEPTABLE,
+        NotifyType.NO_ADDITIONAL_SAS,
+        NotifyType.INVALID_SELECTORS,
+        9999,
+    ],
+)
+def test_a_refused_child_sa_is_not_asked_for_again(kind: int) -> None:
+    s = Scenario(**two_rules())
+    assert answer_to(s, s.alice.creates(MORE_ID), Notify(type=kind)) == []
+    assert s.alice.waits(300) == []
+    s.ends(children=1)
+
+
+def test_a_child_sa_that_can_not_be_made_now_is_asked_for_again() -> None:
+    s = Scenario(**two_rules())
+    assert answer_to(s, s.alice.creates(MORE_ID), Notify(type=NotifyType.TEMPORARY_FAILURE)) == []
+    (again,) = s.alice.waits(2)
+    assert again.says == "create child"
+    s.ends(children=2)
+
+
+# ------------------------------------------------------------------ two calls
+
+
+def test_both_call_at_once_and_one_ike_sa_remains() -> None:
+    s = Scenario(connected=False, flows=False)
+    init_a, init_b = s.alice.creates(), s.bob.creates()
+    (answer_b,) = s.bob.takes(init_a)
+    (answer_a,) = s.alice.takes(init_b)
+    (auth_a,) = s.alice.takes(answer_b)
+    (auth_b,) = s.bob.takes(answer_a)
+    (done_b,) = s.bob.takes(auth_a)
+    (done_a,) = s.alice.takes(auth_b)
+    s.alice.takes(done_b)
+    s.bob.takes(done_a)
+    for party in s.parties:
+        assert [sa.state for sa in party.ike_sas] == [State.ESTABLISHED] * 2
+    s.flows = True
+    s.ends()
+
+
+def test_both_call_and_the_slower_one_is_not_needed_any_more() -> None:
+    s = Scenario(connected=False, flows=False)
+    init_a, init_b = s.alice.creates(), s.bob.creates()
+    (answer_b,) = s.bob.takes(init_a)
+    (auth_a,) = s.alice.takes(answer_b)
+    (done_b,) = s.bob.takes(auth_a)
+    assert [sa.state for sa in s.bob.ike_sas] == [State.ESTABLISHED], "Bob drops his call"
+    s.alice.takes(init_b)
+    s.alice.takes(done_b)
+    assert s.alice.sa.children
+    s.alice.waits(31)
+    s.ends()
+
+
+def test_both_call_and_the_last_message_of_one_is_late() -> None:
+    s = Scenario(connected=False, flows=False)
+    init_a, init_b = s.alice.creates(), s.bob.creates()
+    (answer_b,) = s.bob.takes(init_a)
+    (answer_a,) = s.alice.takes(init_b)
+    (auth_a,) = s.alice.takes(answer_b)
+    (auth_b,) = s.bob.takes(answer_a)
+    (done_b,) = s.bob.takes(auth_a)
+    s.alice.takes(done_b)
+    s.flows = True
+    (done_a,) = s.alice.takes(auth_b)
+    s.bob.takes(done_a)
+    s.ends()
+
+
+def test_both_call_for_different_rules_and_one_ike_sa_serves_both() -> None:
+    s = Scenario(**two_rules(), connected=False, flows=False)
+    init_a, init_b = s.alice.creates(), s.bob.creates(MORE_ID)
+    (answer_b,) = s.bob.takes(init_a)
+    (answer_a,) = s.alice.takes(init_b)
+    (auth_a,) = s.alice.takes(answer_b)
+    (auth_b,) = s.bob.takes(answer_a)
+    (done_b,) = s.bob.takes(auth_a)
+    (done_a,) = s.alice.takes(auth_b)
+    s.alice.takes(done_b)
+    s.bob.takes(done_a)
+    s.ends(children=2)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_both_call_in_any_weather(seed: int) -> None:
+    s = Scenario(seed=seed, connected=False, flows=False)
+    s.world.by_hand = False
+    s.world.loss, s.world.spread_s, s.world.duplication = 0.3, 1.0, 0.2
+    s.alice.side.engine.initiate(7, s.world.now)
+    s.bob.side.engine.initiate(7, s.world.now)
+    s.world.run(50)
+    s.world.loss = s.world.spread_s = s.world.duplication = 0.0
+    s.alice.side.engine.initiate(7, s.world.now)
+    s.ends()
