@@ -21,6 +21,15 @@ MAX_CERTIFICATE_BYTES = 16384
 _PEM = b"-----BEGIN "
 _DER = serialization.Encoding.DER
 _STRONG_HASHES = (hashes.SHA224, hashes.SHA256, hashes.SHA384, hashes.SHA512)
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises for DER that makes no sense, some of it only when a part is looked at."""
 
 
 class CertificateError(ValueError):
@@ -75,6 +84,9 @@ def parse(der: bytes) -> Certificate:
         raise CertificateError(f"a certificate of {len(der)} bytes: at most {MAX_CERTIFICATE_BYTES} are taken")
     try:
         parsed = x509.load_der_x509_certificate(der)
+    except UNREADABLE:
+        raise CertificateError("no X.509 certificate") from None
+    try:
         extensions = parsed.extensions
         alternative: x509.SubjectAlternativeName | None = None
         for extension in extensions:
@@ -93,13 +105,7 @@ def parse(der: bytes) -> Certificate:
             extensions=extensions,
             parsed=parsed,
         )
-    except (
-        ValueError,
-        UnsupportedAlgorithm,
-        x509.DuplicateExtension,
-        x509.InvalidVersion,
-        x509.UnsupportedGeneralNameType,
-    ) as error:
+    except UNREADABLE as error:
         raise CertificateError(f"a certificate that can't be used: {error}") from None
 
 

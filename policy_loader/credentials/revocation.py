@@ -61,6 +61,9 @@ def read_crl(der: bytes) -> Crl:
     """A CRL in DER; CertificateError, also for indirect and delta CRLs, and such for a part of the certificates."""
     try:
         crl = x509.load_der_x509_crl(der)
+    except certificates.UNREADABLE:
+        raise CertificateError("no CRL in PEM or DER") from None
+    try:
         for extension in crl.extensions:
             if extension.critical:
                 raise CertificateError(
@@ -72,7 +75,7 @@ def read_crl(der: bytes) -> Crl:
             next_update=crl.next_update_utc,
             parsed=crl,
         )
-    except (ValueError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
+    except certificates.UNREADABLE as error:
         if isinstance(error, CertificateError):
             raise
         raise CertificateError(f"a CRL that can't be used: {error}") from None
@@ -96,8 +99,8 @@ def read_ocsp(der: bytes) -> ocsp.OCSPResponse:
     """An OCSP response in DER that is a success; CertificateError."""
     try:
         response = ocsp.load_der_ocsp_response(der)
-    except ValueError as error:
-        raise CertificateError(f"no OCSP response in DER: {error}") from None
+    except ValueError:
+        raise CertificateError("no OCSP response in DER") from None
     if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
         raise CertificateError(f"an OCSP response that says {response.response_status.name}")
     return response
@@ -118,7 +121,7 @@ def check(
     if failed:
         raise Revoked(f"whether {certificate} is revoked is not known: {'; '.join(failed)}")
     if rules.required:
-        raise Revoked(f'{certificate} has no CRL or OCSP response, and the policy says revocation_required = true')
+        raise Revoked(f"{certificate} has no CRL or OCSP response, and the policy says revocation_required = true")
 
 
 def _ask(status: Status, certificate: Certificate, issuer: Certificate, now: datetime.datetime) -> list["_Answer"]:
@@ -154,7 +157,7 @@ def _ask_crl(crl: Crl, certificate: Certificate, issuer: Certificate, now: datet
             return _Answer(text=f"the CRL of {issuer} is signed over a broken hash")
         if not crl.parsed.is_signature_valid(issuer.public_key):
             return _Answer(text=f"the CRL is not signed by {issuer}")
-    except (TypeError, UnsupportedAlgorithm, ValueError) as error:
+    except certificates.UNREADABLE as error:
         return _Answer(text=f"the CRL's signature can't be checked: {error}")
     entry = crl.parsed.get_revoked_certificate_by_serial_number(certificate.serial)
     if entry is not None:
@@ -183,7 +186,7 @@ def _ask_ocsp(
         if single is None or not _is_signed(response, issuer, now):
             return _NOTHING
         return _answer_of(single, certificate, now)
-    except (ValueError, UnsupportedAlgorithm):
+    except certificates.UNREADABLE:
         # It is parsed as it is looked at, and a part of it makes no sense.
         return _NOTHING
 
