@@ -26,7 +26,7 @@ from ipc.algorithms import (
     KeyExchangeId,
     PrfId,
 )
-from ipc.messages import NegotiationRule, Peer, Sa, SaName
+from ipc.messages import NegotiationRule, Peer, Sa, SaName, Usage
 from ipc.types import (
     AuthMethod,
     Direction,
@@ -148,6 +148,9 @@ class Side:
         self.kernel_log: list[str] = []
         self.log: list[e.Event] = []
         self.store: dict[bytes, bytes] = {}
+        self.installed_at: dict[SaName, float] = {}
+        self.last_used: dict[SaName, float] = {}
+        self.answers_usage = True
         self.refuse_installs = 0
         self.answer_events = True
         self.routed_source: IpAddress | None = None
@@ -220,8 +223,13 @@ class Side:
                     name = SaName(spi=sa.spi, destination=sa.destination)
                     assert name not in self.kernel, f"{self.me}: {name} is installed twice"
                     self.kernel[name] = sa
+                    self.installed_at[name] = now
                     self.kernel_log.append(f"+{sa.direction.name.lower()}")
                 engine.sas_installed(event.token, now)
+            case e.QueryUsage() if self.answers_usage:
+                used = [(name, max(self.installed_at[name], self.last_used.get(name, 0.0))) for name in event.sas]
+                usage = [Usage(sa=name, packets=0, bytes=0, idle_s=now - then) for name, then in used]
+                engine.sas_used(tuple(usage), now)
             case e.DeleteSas():
                 for name in event.sas:
                     gone = self.kernel.pop(name, None)
