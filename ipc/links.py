@@ -38,7 +38,7 @@ SUPERVISOR_AGENT = Link(
     Role.SUPERVISOR,
     Role.KERNEL_AGENT,
     frozenset({*_LIFE_FROM_SUPERVISOR, m.UseDataPath, m.LogUnmatched}),
-    frozenset({*_LIFE_FROM_ROLE, m.AgentReady, m.DataPathReady, m.DataPathFailed}),
+    frozenset({*_LIFE_FROM_ROLE, m.AgentReady, m.DataPathReady, m.DataPathFailed, m.PolicyDrift}),
 )
 SUPERVISOR_LOADER = Link(
     "supervisor-loader",

@@ -14,6 +14,7 @@ from ipc.types import DataPathKind
 from kernel_agent import clean
 from kernel_agent.agent import Agent, Speech, Surroundings
 from kernel_agent.data_path import DataPath, DataPathError
+from kernel_agent.drift import LOOK_EVERY_S
 from kernel_agent.probe import KernelEsp, probe_kernel_esp
 from kernel_agent.userspace.userspace_path import UserspacePath
 from kernel_agent.xfrm.xfrm_path import XfrmPath
@@ -48,6 +49,7 @@ class AgentProcess:
         self._worker = process.open_link(
             WORKER_AGENT, agent.worker_handlers(), on_connected=lambda _peer: agent.on_worker_connected()
         )
+        self._look_for_drift()
         process.say_hello()
         self._supervisor.send(m.AgentReady(kernel_esp=esp.present, detail=esp.detail))
 
@@ -66,6 +68,10 @@ class AgentProcess:
                 on_connected=self._on_data_path_connected,
             )
         return self._userspace
+
+    def _look_for_drift(self) -> None:
+        self._process.loop.call_later(LOOK_EVERY_S, self._look_for_drift)
+        self._agent.look_for_drift()
 
     def _hear_data_path(self, message: object, peer: bytes) -> None:
         if self._userspace is not None:

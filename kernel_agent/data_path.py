@@ -1,4 +1,4 @@
-"""What the agent wants of a data path: ten operations, with several back ends.
+"""What the agent wants of a data path: eleven operations, with several back ends.
 
 `xfrm.xfrm_path` has the kernel do ESP, `userspace.userspace_path` a process of ours, and `memory` nobody, for tests.
 An answer that may take time comes to a callback: with an empty reason where it worked. Callbacks come in the order of
@@ -57,6 +57,9 @@ class DataPath(Protocol):
 
     def install_policy(self, policy: SecurityPolicy) -> None:
         """Enforces `policy` in place of the present one, all or nothing; DataPathError with nothing changed."""
+
+    def drift(self, policy: SecurityPolicy) -> tuple[str, ...]:
+        """How the kernel's policies differ from `policy`, installed last, in words; a look that costs little."""
 
     def installed_sas(self) -> tuple[InstalledSa, ...]:
         """The SAs of ours that exist."""

@@ -16,6 +16,7 @@ class MemoryPath:
         self.sas: dict[SaName, Sa] = {}
         self.refuse = ""
         self.refuse_policies = ""
+        self.differences: tuple[str, ...] = ()
         self.calls: list[str] = []
         """SAs added and deleted, in order: "add SPI", "delete SPI"."""
 
@@ -35,6 +36,11 @@ class MemoryPath:
         if self.refuse or self.refuse_policies:
             raise DataPathError(self.refuse or self.refuse_policies)
         self.policy = policy
+        self.differences = ()
+
+    def drift(self, policy: SecurityPolicy) -> tuple[str, ...]:
+        """What the test says."""
+        return self.differences
 
     def installed_sas(self) -> tuple[InstalledSa, ...]:
         """The SAs that were added."""

@@ -12,6 +12,7 @@ from ipc.types import Secret
 from supervisor.channels import Channels
 from supervisor.child import Child
 from supervisor.data_path import DataPathKeeper
+from supervisor.drift import Drift
 from supervisor.errors import FileRefused, StoreFull
 from supervisor.files import MAX_CREDENTIAL_BYTES, read_file
 from supervisor.name_resolver import NameResolver
@@ -38,6 +39,7 @@ class Holdings:
     store: Store = field(default_factory=Store)
     tunnels: Tunnels = field(default_factory=Tunnels)
     rules: Rules = field(default_factory=Rules)
+    drift: Drift = field(default_factory=Drift)
     children: dict[Role, Child] = field(default_factory=dict)
     worker_ready: bool = False
     summaries: dict[Role, str] = field(default_factory=dict)
@@ -60,13 +62,14 @@ class Conversations:
                 m.AgentReady: lambda message, _peer: data_path.on_agent_ready(message),
                 m.DataPathReady: self._on_data_path_ready,
                 m.DataPathFailed: lambda message, _peer: data_path.on_failed(message),
+                m.PolicyDrift: lambda message, _peer: self._holdings.drift.note(message),
             },
             SUPERVISOR_LOADER: {
                 m.ReadCredential: self._on_read_credential,
                 m.ResolveName: self._on_resolve_name,
                 m.PolicyParsed: lambda message, _peer: policy.on_parsed(message),
                 m.PolicyRefused: lambda message, _peer: policy.on_refused(message),
-                m.PolicyEnforced: lambda message, _peer: policy.on_enforced(message),
+                m.PolicyEnforced: self._on_policy_enforced,
                 m.PolicyNotEnforced: lambda message, _peer: policy.on_not_enforced(message),
             },
             SUPERVISOR_WORKER: {
@@ -159,6 +162,10 @@ class Conversations:
     def _on_data_path_ready(self, message: m.DataPathReady, _peer: bytes) -> None:
         self._holdings.data_path.on_ready(message)
         self._holdings.policy.enforce()
+
+    def _on_policy_enforced(self, message: m.PolicyEnforced, _peer: bytes) -> None:
+        self._holdings.policy.on_enforced(message)
+        self._holdings.drift.forget()
 
     def _on_read_credential(self, message: m.ReadCredential, _peer: bytes) -> None:
         try:

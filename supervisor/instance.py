@@ -170,6 +170,7 @@ class Instance:
             roles.append(role)
             findings += role_findings(child, role)
         findings += policy_findings(holdings.policy, holdings.data_path)
+        findings += holdings.drift.findings()
         findings += backup_findings(holdings.policy, self.reloads.generations)
         if self.phase is not Phase.RUNNING:
             findings.append(

@@ -41,6 +41,7 @@ class XfrmMessage(enum.IntEnum):
     EXPIRE = 0x18
     UPDPOLICY = 0x19
     NEWSPDINFO = 0x24
+    GETSPDINFO = 0x25
     SETDEFAULT = 0x27
     GETDEFAULT = 0x28
 
@@ -71,6 +72,7 @@ class XfrmAttribute(enum.IntEnum):
 class SpdAttribute(enum.IntEnum):
     """Attribute types of NEWSPDINFO."""
 
+    INFO = 1
     IPV4_HTHRESH = 3
     IPV6_HTHRESH = 4
 

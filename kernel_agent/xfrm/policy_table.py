@@ -61,6 +61,18 @@ class PolicyTable:
         """Back to what `install` returned; DataPathError where the kernel does not let us."""
         self._apply(before, self._read().ours)
 
+    def differences(self, plan: PolicyPlan) -> tuple[str, ...]:
+        """What `install` would mend, in words, with an example of each kind; empty if nothing."""
+        present = self._read().ours
+        diff = policy_diff(_ranked(plan, present), present)
+        to_write = (*diff.first, *diff.then, *diff.last)
+        kinds = (
+            ("missing", [key for key in to_write if key not in present]),
+            ("changed", [key for key in to_write if key in present]),
+            ("not of this policy", diff.remove),
+        )
+        return tuple(f"{len(keys)} {what}, such as {messages.describe_key(keys[0])}" for what, keys in kinds if keys)
+
     def check(self, plan: PolicyPlan, scratch: "PolicyTable") -> int:
         """Has the kernel of `scratch`, where nothing else is, say whether it would take what is new; how much that is.
 

@@ -14,6 +14,7 @@ from ipc.loop import Loop
 from ipc.messages import Expire, Sa, SaName, Usage
 from ipc.types import DataPathKind, Direction
 from kernel_agent.data_path import Answered, DataPathError, Done, Listener, Lost, SecurityPolicy
+from kernel_agent.drift import DriftWatch
 from kernel_agent.xfrm import messages
 from kernel_agent.xfrm.constants import NETLINK_XFRM, XfrmGroup, XfrmMessage
 from kernel_agent.xfrm.messages import InstalledSa
@@ -41,6 +42,7 @@ class XfrmPath:
         self.requests = RequestSocket(NETLINK_XFRM)
         self._monitor: MonitorSocket | None = None
         self._policies = PolicyTable(self.requests)
+        self._drift = DriftWatch(self.requests, self._policies)
         self._listener: Listener | None = None
 
     def start(self, listener: Listener) -> None:
@@ -57,8 +59,13 @@ class XfrmPath:
         try:
             self._policies.install(kernel_policies(policy.rules))
             self._drop_leftovers()
+            self._drift.settle()
         except OSError as error:
             raise DataPathError(f"the kernel did not take the policy: {error.strerror}") from error
+
+    def drift(self, policy: SecurityPolicy) -> tuple[str, ...]:
+        """As the policy table has it."""
+        return self._drift.look(lambda: kernel_policies(policy.rules))
 
     def installed_sas(self) -> tuple[InstalledSa, ...]:
         """The SAs that carry our tag."""

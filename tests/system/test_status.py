@@ -340,3 +340,25 @@ def test_o12_a_dead_role_and_its_successor_are_told(instance: Instance) -> None:
     said = status(instance)
     assert said.code == 1
     assert any("killed by SIGKILL" in line for line in said.findings("role-restarted"))
+
+
+def test_o12_a_policy_that_somebody_deleted_is_put_back_and_told_as_drift(instance: Instance) -> None:
+    namespace = instance.namespace
+
+    def policies() -> list[str]:
+        return sorted(namespace.ip("-o", "xfrm", "policy").splitlines())
+
+    before = policies()
+    first = next(line for line in before if "src 10.1.0.0/24 dst 10.2.0.0/24" in line and " dir fwd " not in line)
+    selector = re.match(r"src \S+ dst \S+( dev \S+)?", first)
+    direction = re.search(r"dir (\w+)", first)
+    assert selector is not None and direction is not None
+    namespace.ip("xfrm", "policy", "delete", *selector[0].split(), "dir", direction[1])
+    assert len(policies()) == len(before) - 1
+    wait_until("the policy is back", lambda: policies() == before, timeout_s=60.0)
+    wait_until("status says so", lambda: status(instance).codes() == ["drift"], timeout_s=20.0)
+    said = status(instance)
+    assert said.code == 1
+    assert "1 missing, such as" in said.findings("drift")[0]
+    instance.ctl("reload")
+    assert status(instance).codes() == []
