@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ipc.messages import MAX_NAMED, PolicyChanges
+from ipc.peers import goes_on
 from policy_loader.compile import Policy
 
 
@@ -52,5 +53,5 @@ def diff(old: Policy | None, new: Policy) -> PolicyDiff:
         changed=changed,
         removed=tuple(name for name in old_names.values() if name in removed),
         kept=tuple(rule.name for rule in new.kernel_rules if rule.rule_id in old_names),
-        peers=tuple(peer.name for peer in (old.peers if old else ()) if new_peers.get(peer.name) != peer),
+        peers=tuple(peer.name for peer in (old.peers if old else ()) if not goes_on(peer, new_peers.get(peer.name))),
     )

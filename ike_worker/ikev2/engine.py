@@ -35,6 +35,7 @@ from ike_worker.ikev2.wire.message import (
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wish import Wish, WishKind
 from ipc.messages import Acquire, CertificateData, HalfOpenLimits, IkeSaStatus, NegotiationRule, Peer, Sa, Usage
+from ipc.peers import goes_on
 from ipc.types import AuthMethod
 
 __all__ = ["Changes", "Datagram", "Endpoint", "Engine"]
@@ -82,9 +83,11 @@ class Engine:
 
     def _apply_policy(self, sa: IkeSa) -> None:
         context = self._context
-        if context.policy.peer(sa.peer.name) != sa.peer:
+        peer = context.policy.peer(sa.peer.name)
+        if peer is None or not goes_on(sa.peer, peer):
             self._delete(sa, "its peer is gone from the policy, or changed")
             return
+        sa.peer = peer
         for child in list(sa.children.values()):
             if context.policy.rule(child.rule_id) is None:
                 timers.delete_child(sa, child)

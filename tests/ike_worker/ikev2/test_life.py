@@ -415,7 +415,19 @@ def test_a_rule_that_is_gone_has_its_child_sa_deleted() -> None:
     assert len(world.alice.ike_spis) == 1
 
 
-@pytest.mark.parametrize("peers", [(), (peer_of("alice", liveness_s=9.0),)])
+def test_a_peer_that_is_only_to_be_asked_more_often_keeps_its_sas_and_is() -> None:
+    world = connected()
+    world.alice.engine.set_policy((peer_of("alice", liveness_s=9.0),), (rule_of("alice"),), world.now)
+    world.run(5)
+    assert world.wire == []
+    world.agree(1)
+    assert world.alice.engine.snapshot(world.alice.ike_spis[0]).peer.liveness_s == 9.0
+    world.run(10)
+    assert world.wire != [], "a sign of life was asked for"
+    world.agree(1)
+
+
+@pytest.mark.parametrize("peers", [(), (peer_of("alice", force_encapsulation=True),)])
 def test_a_peer_that_is_gone_or_changed_has_its_ike_sa_deleted(peers: tuple[object, ...]) -> None:
     world = connected()
     world.alice.engine.set_policy(peers, (rule_of("alice"),), world.now)  # type: ignore[arg-type]
