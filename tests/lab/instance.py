@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ipc.messages import TEMPLATES_NAME
 from ipc.process import process_start_time
 from ipc.roles import MODULES, Role, uid_of
 from tests.lab.namespaces import LabError, Namespace
@@ -69,6 +70,12 @@ class Instance:
         self.spd.write_text(text)
         self.spd.chmod(mode)
         return self.spd
+
+    def write_templates(self, text: str) -> None:
+        """Writes the templates beside the SPD."""
+        path = self.spd.with_name(TEMPLATES_NAME)
+        path.write_text(text)
+        path.chmod(0o600)
 
     def ctl(self, *arguments: str, check: bool = True, timeout_s: float = _COMMAND_TIMEOUT_S) -> str:
         """Runs ipsecctl on this instance, in its namespace."""

@@ -22,10 +22,14 @@ class Two:
 
 
 @contextlib.contextmanager
-def two_instances(pair: Pair = IPV4, *, left_spd: str | None = None, right_spd: str | None = None) -> Iterator[Two]:
+def two_instances(
+    pair: Pair = IPV4, *, left_spd: str | None = None, right_spd: str | None = None, right_templates: str = ""
+) -> Iterator[Two]:
     """Both ends of `pair`, started; an SPD of one's own may replace either. On failure it shows their logs."""
     with gateways() as wire, Capture(wire) as capture, Instance(wire.left) as left, Instance(wire.right) as right:
         try:
+            if right_templates:
+                right.write_templates(right_templates)
             right.start(right_spd if right_spd is not None else pair.right_spd())
             left.start(left_spd if left_spd is not None else pair.left_spd())
             yield Two(wire=wire, left=left, right=right, capture=capture)
