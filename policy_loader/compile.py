@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ipc.algorithms import EspProposal, IkeProposal
-from ipc.messages import KernelRule, NegotiationRule, Peer, Sa
+from ipc.messages import HalfOpenLimits, KernelRule, NegotiationRule, Peer, Sa
 from ipc.types import (
     ANY_PORT,
     Action,
@@ -25,7 +25,7 @@ from ipc.types import (
 from policy_loader import manual
 from policy_loader.addresses import Spans
 from policy_loader.manual import ManualKeys
-from policy_loader.model import LIFE_PER_REKEY, Draft, PeerEntry, RuleEntry
+from policy_loader.model import DEFAULT_HALF_OPEN, LIFE_PER_REKEY, Draft, PeerEntry, RuleEntry
 from policy_loader.proposals import esp_words, ike_words
 from policy_loader.rule_ids import RuleIds
 from policy_loader.selectors import ANY, Selected, Sides, with_peer_at
@@ -49,6 +49,7 @@ class Policy:
     negotiation_rules: tuple[NegotiationRule, ...]
     peers: tuple[Peer, ...]
     manual_sas: tuple[Sa, ...] = ()
+    half_open: HalfOpenLimits = DEFAULT_HALF_OPEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +138,12 @@ def compile_policy(
         interfaces=draft.setup.interfaces,
         unmatched=draft.setup.unmatched,
         ip_forward=draft.setup.ip_forward,
+        half_open=HalfOpenLimits(
+            cookies_from=draft.setup.cookies_from,
+            puzzles_from=draft.setup.puzzles_from,
+            most=draft.setup.half_open_limit,
+            per_address=draft.setup.half_open_per_address,
+        ),
         rules=len(kernel_rules),
         kernel_rules=(*kernel_rules, *last),
         negotiation_rules=tuple(negotiation_rules),
@@ -360,6 +367,8 @@ def _peer(name: str, entry: PeerEntry, address: IpAddress | None, ike: tuple[Ike
         rekey_s=entry.ike_rekey,
         reauth_s=entry.reauth,
         liveness_action=entry.liveness_action,
+        fragmentation=entry.fragmentation,
+        childless=entry.childless,
     )
 
 

@@ -411,7 +411,12 @@ def _send_negotiation_rules(worker: Channel, generation: _Generation) -> None:
 
 def _begin(generation: _Generation) -> m.BeginPolicy:
     policy = generation.loaded.policy
-    return m.BeginPolicy(generation=generation.number, interfaces=policy.interfaces, unmatched=policy.unmatched)
+    return m.BeginPolicy(
+        generation=generation.number,
+        interfaces=policy.interfaces,
+        unmatched=policy.unmatched,
+        half_open=policy.half_open,
+    )
 
 
 def _chunks(items: tuple[T, ...]) -> Iterator[tuple[T, ...]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ipc.algorithms import EspProposal, IkeProposal
+from ipc.messages import HalfOpenLimits
 from ipc.types import (
     ANY_PORT,
     Action,
@@ -45,6 +46,7 @@ DEFAULT_IKE = (
     "aes256-sha256-prfsha256-x25519-ecp256",
 )
 DEFAULT_ESP = ("aes256gcm16-esn", "aes256gcm16")
+DEFAULT_HALF_OPEN = HalfOpenLimits()
 DEFAULT_LIVENESS_S = 30.0
 DEFAULT_IKE_REKEY_S = 4 * 3600.0
 DEFAULT_REKEY_S = 3600.0
@@ -131,6 +133,27 @@ class Setup:
         "What becomes of net.ipv4.ip_forward while ipsecd runs.",
         default=DEFAULT_IP_FORWARD,
     )
+    cookies_from: int = key(
+        values.parse_count,
+        _COUNT,
+        "From so many half-open IKE SAs on, an initiator must return a cookie.",
+        default=DEFAULT_HALF_OPEN.cookies_from,
+    )
+    puzzles_from: int = key(
+        values.parse_count,
+        _COUNT,
+        "From so many on, it must solve a puzzle.",
+        default=DEFAULT_HALF_OPEN.puzzles_from,
+    )
+    half_open_limit: int = key(
+        values.parse_count, _COUNT, "So many, and the oldest goes for each new one.", default=DEFAULT_HALF_OPEN.most
+    )
+    half_open_per_address: int = key(
+        values.parse_count,
+        _COUNT,
+        "So many from one IPv4 address or IPv6 /64, and no more from there.",
+        default=DEFAULT_HALF_OPEN.per_address,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +198,12 @@ class PeerEntry:
     proposals: str = key(values.parse_name, _NAME, "The set of proposals.", default=DEFAULT_PROPOSALS)
     force_encapsulation: bool = key(
         values.parse_bool, _BOOL, "ESP goes in UDP even where no NAT is found.", default=False
+    )
+    fragmentation: bool = key(
+        values.parse_bool, _BOOL, "Long IKE messages go in fragments, if the peer takes them.", default=True
+    )
+    childless: bool = key(
+        values.parse_bool, _BOOL, "The IKE SA is made without a first Child SA, if the peer can.", default=False
     )
     liveness: float = key(
         values.parse_duration, _DURATION, "A peer silent for so long is asked.", default=DEFAULT_LIVENESS_S
@@ -296,6 +325,7 @@ class RuleEntry:
 
 IKE_ONLY_PEER_KEYS = (
     *("local_id", "remote_id", "psk", "psk_file", "proposals", "force_encapsulation"),
+    *("fragmentation", "childless"),
     *("liveness", "liveness_action", "ike_rekey", "reauth"),
 )
 """Keys that a peer with manual keys may not have."""

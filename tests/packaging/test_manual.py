@@ -120,6 +120,10 @@ TABLES = (
         defaults={
             "data_path": word(model.DATA_PATHS, model.DEFAULT_DATA_PATH),
             "ip_forward": word(model.IP_FORWARD, model.DEFAULT_IP_FORWARD),
+            "cookies_from": str(model.DEFAULT_HALF_OPEN.cookies_from),
+            "puzzles_from": str(model.DEFAULT_HALF_OPEN.puzzles_from),
+            "half_open_limit": str(model.DEFAULT_HALF_OPEN.most),
+            "half_open_per_address": str(model.DEFAULT_HALF_OPEN.per_address),
         },
         words={"unmatched": model.UNMATCHED, "data_path": model.DATA_PATHS, "ip_forward": model.IP_FORWARD},
     ),
@@ -135,6 +139,8 @@ TABLES = (
         defaults={
             "proposals": f'"{model.DEFAULT_PROPOSALS}"',
             "force_encapsulation": "false",
+            "fragmentation": "true",
+            "childless": "false",
             "liveness": duration(model.DEFAULT_LIVENESS_S),
             "liveness_action": '"trap"',
             "ike_rekey": duration(model.DEFAULT_IKE_REKEY_S),
