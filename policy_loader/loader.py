@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_WAIT_S = 5.0
 """How long the supervisor has for the files and hosts that a policy names, and the agent for a policy ..."""
-AGENT_WAIT_PER_RULE_S = 0.0005
+AGENT_WAIT_PER_RULE_S = 0.005
 """... of few rules; for each rule it has so much more."""
 
 LONGEST_REASON = 2000
