@@ -12,6 +12,7 @@ from ipc.messages import HalfOpenLimits, KernelRule, NegotiationRule, Peer, Sa
 from ipc.types import (
     ANY_PORT,
     Action,
+    AuthMethod,
     DataPathKind,
     IpAddress,
     IpForward,
@@ -24,6 +25,8 @@ from ipc.types import (
 )
 from policy_loader import manual
 from policy_loader.addresses import Spans
+from policy_loader.credentials.loading import PublicFacts
+from policy_loader.credentials.store import AuthKind
 from policy_loader.manual import ManualKeys
 from policy_loader.model import DEFAULT_HALF_OPEN, LIFE_PER_REKEY, Draft, PeerEntry, RuleEntry
 from policy_loader.proposals import esp_words, ike_words
@@ -59,6 +62,8 @@ class FromOutside:
     hosts: Mapping[str, IpAddress | None] = field(default_factory=dict)
     """Addresses of peers by host name; None where there is none."""
     manual_keys: Mapping[str, ManualKeys] = field(default_factory=dict, repr=False)
+    """By peer."""
+    facts: Mapping[str, PublicFacts] = field(default_factory=dict)
     """By peer."""
 
 
@@ -259,7 +264,7 @@ class _Compiler:
             peer, esp_text = None, ",".join(map(esp_words, esp))
         else:
             proposals = self._proposals[entry.proposals]
-            full = _peer(name, entry, address, proposals.ike)
+            full = _peer(name, entry, address, proposals.ike, self._outside.facts.get(name, _NO_FACTS))
             printed = peer_fingerprint(full, proposals.ike_text)
             peer, esp, esp_text = (full if reachable else None), proposals.esp, proposals.esp_text
         return _Compiled(
@@ -333,6 +338,8 @@ def peer_fingerprint(peer: Peer, ike: str) -> bytes:
         peer.remote_id.type.name,
         peer.remote_id.data.hex(),
         peer.auth.name,
+        peer.remote_auth,
+        *(f"{one.encoding} {one.data.hex()}" for one in peer.certificate_requests),
         peer.force_encapsulation,
         ike,
     ):
@@ -350,9 +357,20 @@ def _manual_fingerprint(name: str, entry: PeerEntry, keys: ManualKeys) -> bytes:
     return hashed.digest()
 
 
-def _peer(name: str, entry: PeerEntry, address: IpAddress | None, ike: tuple[IkeProposal, ...]) -> Peer:
-    local_id, remote_id = entry.local_identity(), entry.remote_identity()
-    if local_id is None or remote_id is None or entry.auth is None:
+_METHODS = {
+    AuthKind.PSK: AuthMethod.PSK,
+    AuthKind.CERTIFICATE: AuthMethod.DIGITAL_SIGNATURE,
+    AuthKind.PUBLIC_KEY: AuthMethod.DIGITAL_SIGNATURE,
+}
+"""As the worker sees it."""
+_NO_FACTS = PublicFacts(local_id=None, certificate_requests=())
+
+
+def _peer(
+    name: str, entry: PeerEntry, address: IpAddress | None, ike: tuple[IkeProposal, ...], facts: PublicFacts
+) -> Peer:
+    local_id, remote_id = entry.local_identity() or facts.local_id, entry.remote_identity()
+    if local_id is None or remote_id is None or entry.auth is None or entry.remote_kind is None:
         raise ValueError(f"peer {name} lacks an identity or a way to authenticate")
     return Peer(
         name=name,
@@ -360,7 +378,9 @@ def _peer(name: str, entry: PeerEntry, address: IpAddress | None, ike: tuple[Ike
         local_address=entry.local_address,
         local_id=local_id,
         remote_id=remote_id,
-        auth=entry.auth,
+        auth=_METHODS[entry.auth],
+        remote_auth=_METHODS[entry.remote_kind],
+        certificate_requests=facts.certificate_requests,
         ike_proposals=ike,
         force_encapsulation=entry.force_encapsulation,
         liveness_s=entry.liveness,

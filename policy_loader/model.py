@@ -13,7 +13,6 @@ from ipc.messages import HalfOpenLimits
 from ipc.types import (
     ANY_PORT,
     Action,
-    AuthMethod,
     DataPathKind,
     EndAction,
     Identity,
@@ -27,6 +26,7 @@ from ipc.types import (
 )
 from policy_loader import values
 from policy_loader.addresses import MOST_PREFIXES, Spans, parse_spans
+from policy_loader.credentials.store import AuthKind
 from policy_loader.errors import Key, Problem
 from policy_loader.keys import key
 from policy_loader.proposals import parse_esp, parse_ike
@@ -70,8 +70,10 @@ DATA_PATHS = {"auto": DataPathKind.AUTO, "kernel": DataPathKind.KERNEL, "userspa
 UNMATCHED = {"discard": Unmatched.DISCARD, "bypass": Unmatched.BYPASS}
 IP_FORWARD = {"leave": IpForward.LEAVE, "on": IpForward.ON, "off": IpForward.OFF}
 MANUAL = "manual"
-AUTH: dict[str, AuthMethod | None] = {"psk": AuthMethod.PSK, MANUAL: None}
+REMOTE_AUTH = {kind.value: kind for kind in AuthKind}
+AUTH: dict[str, AuthKind | None] = {**REMOTE_AUTH, MANUAL: None}
 """None: the keys stand in the file, and no IKE is spoken."""
+MOST_FILES = 64
 
 MOST_PROPOSALS = 32
 MOST_INTERFACES = 256
@@ -93,6 +95,8 @@ _SPI = {
 _HEX_KEY = {"type": "string", "pattern": "^(0x)?([0-9A-Fa-f]{2})+$"}
 _PATH = {"type": "string", "pattern": "^/"}
 _BOOL = {"type": "boolean"}
+_PATHS = values.list_of(values.parse_path, MOST_FILES)
+_FILES = {"type": "array", "items": _PATH, "minItems": 1, "maxItems": MOST_FILES, "uniqueItems": True}
 SPANS_SCHEMA = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MOST_PREFIXES}
 
 
@@ -187,14 +191,36 @@ class PeerEntry:
     local_address: IpAddress | None = key(values.parse_address, _TEXT, "Our address towards this peer.")
     local_id: Identity | None = key(values.parse_identity, _TEXT, "Who we are to this peer. Default: local_address.")
     remote_id: Identity | None = key(values.parse_identity, _TEXT, "Whom the peer must prove to be. Default: address.")
-    auth: AuthMethod | None = key(
+    auth: AuthKind | None = key(
         values.one_of(AUTH),
         _words(AUTH),
         "How both sides authenticate.",
-        missing='is missing: write auth = "psk", or "manual" where the keys stand in the file',
+        missing='is missing: write auth = "psk", "certificate" or "public-key", or "manual" where the keys stand here',
+    )
+    remote_auth: AuthKind | None = key(
+        values.one_of(REMOTE_AUTH), _words(REMOTE_AUTH), "How the peer authenticates, if not as we do by auth."
     )
     psk: Secret | None = key(values.parse_psk, _TEXT, "The pre-shared key.", secret=True)
     psk_file: str | None = key(values.parse_path, _PATH, "A file that holds the pre-shared key.")
+    certificate_file: str | None = key(
+        values.parse_path, _PATH, "Our certificate, and the authorities between it and those that the peer trusts."
+    )
+    key_file: str | None = key(values.parse_path, _PATH, "Our private key.")
+    ca_files: tuple[str, ...] = key(_PATHS, _FILES, "Who must have issued the peer's certificate.", default=())
+    crl_files: tuple[str, ...] = key(_PATHS, _FILES, "Lists of revoked certificates.", default=())
+    ocsp_files: tuple[str, ...] = key(_PATHS, _FILES, "OCSP responses.", default=())
+    remote_public_key_file: str | None = key(
+        values.parse_path, _PATH, "The peer's public key, or a certificate that has it."
+    )
+    revocation_required: bool = key(
+        values.parse_bool, _BOOL, "A certificate that no CRL or OCSP response is about is refused.", default=False
+    )
+    pkcs1_signatures: bool = key(
+        values.parse_bool, _BOOL, "We sign with RSA by PKCS #1 v1.5, not by PSS.", default=False
+    )
+    sha1_signatures: bool = key(
+        values.parse_bool, _BOOL, "RSA with SHA-1, for a peer that knows nothing better.", default=False
+    )
     proposals: str = key(values.parse_name, _NAME, "The set of proposals.", default=DEFAULT_PROPOSALS)
     force_encapsulation: bool = key(
         values.parse_bool, _BOOL, "ESP goes in UDP even where no NAT is found.", default=False
@@ -232,9 +258,14 @@ class PeerEntry:
         """Whether its keys stand in the file."""
         return self.auth is None
 
+    @property
+    def remote_kind(self) -> AuthKind | None:
+        """How the peer authenticates."""
+        return self.remote_auth or self.auth
+
     def local_identity(self) -> Identity | None:
-        """Who we are to this peer; None where the file does not say."""
-        if self.local_id is None and self.local_address is not None:
+        """Who we are to this peer; None where the file does not say. A certificate says it where local_id does not."""
+        if self.local_id is None and self.local_address is not None and self.auth is not AuthKind.CERTIFICATE:
             return values.identity_of(self.local_address)
         return self.local_id
 
@@ -324,7 +355,9 @@ class RuleEntry:
 
 
 IKE_ONLY_PEER_KEYS = (
-    *("local_id", "remote_id", "psk", "psk_file", "proposals", "force_encapsulation"),
+    *("local_id", "remote_id", "psk", "psk_file"),
+    *("remote_auth", "certificate_file", "key_file", "ca_files", "crl_files", "ocsp_files", "remote_public_key_file"),
+    *("revocation_required", "pkcs1_signatures", "sha1_signatures", "proposals", "force_encapsulation"),
     *("fragmentation", "childless"),
     *("liveness", "liveness_action", "ike_rekey", "reauth"),
 )

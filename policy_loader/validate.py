@@ -5,9 +5,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ipc.algorithms import WEAK_WORDS
+from ipc.identities import is_pattern
 from ipc.types import ANY_PORT, Action, Mode, StartAction
 from policy_loader import shadows
 from policy_loader.addresses import Spans, span_of_host
+from policy_loader.authentication import check_authentication
+from policy_loader.credentials.store import AuthKind
 from policy_loader.errors import MOST_PROBLEMS, Key, Problem, nearest, printable
 from policy_loader.manual import check_manual_peer
 from policy_loader.model import (
@@ -114,15 +117,15 @@ def _check_peers(draft: Draft, wrong: Say, doubtful: Say) -> None:
 
 
 def _check_peer(key: Key, peer: PeerEntry, draft: Draft, wrong: Say) -> None:
-    if (peer.psk is None) is (peer.psk_file is None):
-        both = "stand there both: keep one" if peer.psk else "are missing: write one of the two"
-        wrong((*key, "psk"), f"psk and psk_file {both}")
+    check_authentication(key, peer, wrong)
     for name in MANUAL_PEER_KEYS:
         if name in peer.given:
             wrong((*key, name), 'only a peer with auth = "manual" has this: leave it out')
     check_ends(key, peer, wrong)
     local_id, remote_id = peer.local_identity(), peer.remote_identity()
-    if local_id is None:
+    if local_id is not None and is_pattern(local_id):
+        wrong((*key, "local_id"), f"{local_id} stands for many: write who we are, without a wildcard")
+    if local_id is None and peer.auth is not AuthKind.CERTIFICATE:
         wrong((*key, "local_id"), "is missing: write who we are to this peer, or local_address, which then says it")
     if remote_id is None:
         wrong((*key, "remote_id"), 'is missing: a peer with address = "any" is known by its identity alone')

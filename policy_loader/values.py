@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ipc.types import Identity, IdType, IpAddress, PortRange, Secret
+from policy_loader import distinguished_names
 from policy_loader.errors import nearest, printable
 
 T = TypeVar("T")
@@ -219,7 +220,10 @@ def _is_host_name(text: str) -> bool:
 
 
 def parse_identity(value: Any) -> Identity:
-    """An IKE identity (RFC 7296 section 3.5): an IP address, a host name, user@host, or "keyid:" and hex digits."""
+    """An IKE identity (RFC 7296 section 3.5): an address, a host name, user@host, a DN, or "keyid:" and hex digits.
+
+    "*" may stand for the first label of a host name, the user, or the value of an attribute of a DN.
+    """
     text = text_of(value)
     try:
         address = ipaddress.ip_address(text)
@@ -234,12 +238,15 @@ def parse_identity(value: Any) -> Identity:
         if not _KEY_ID.fullmatch(digits):
             raise ValueError('behind "keyid:" stand pairs of hex digits, 1 to 512 of them')
         return Identity(type=IdType.KEY_ID, data=bytes.fromhex(digits))
+    if distinguished_names.looks_like_one(text):
+        return Identity(type=IdType.DER_ASN1_DN, data=distinguished_names.parse(text))
     if _MAILBOX.fullmatch(text):
         return Identity(type=IdType.RFC822_ADDR, data=text.encode())
-    if _is_host_name(text):
+    if _is_host_name(text.removeprefix("*.")):
         return Identity(type=IdType.FQDN, data=text.encode())
     raise ValueError(
-        f'"{printable(text, 60)}" is no identity: write an IP address, a host name, user@host, or "keyid:" and hex'
+        f'"{printable(text, 60)}" is no identity: write an IP address, a host name, user@host, "CN=...,O=...", '
+        'or "keyid:" and hex'
     )
 
 

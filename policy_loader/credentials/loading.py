@@ -87,7 +87,7 @@ class CredentialReader:
             own=own,
             trust=trust,
             remote_key=remote_key,
-            rules=SigningRules(pss=peer.rsa_pss, sha1=peer.sha1_signatures),
+            rules=SigningRules(pss=not peer.pkcs1_signatures, sha1=peer.sha1_signatures),
         )
 
     # --------------------------------------------------------- kinds
