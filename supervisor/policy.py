@@ -113,8 +113,9 @@ class PolicyKeeper:
     def names(self, text: str) -> bool:
         """Whether a policy that the loader has to do with holds `text`, a path or a host name, in quotes."""
         policies = [policy for policy in (self.offered, self.in_force) if policy is not None]
+        files = [file for policy in policies for file in (policy.file, policy.file.templates) if file is not None]
         quoted = [quote + os.fsencode(text) + quote for quote in (b'"', b"'")]
-        return any(one in policy.file.content.reveal() for policy in policies for one in quoted)
+        return any(one in file.content.reveal() for file in files for one in quoted)
 
     def enforce(self) -> None:
         """Has the offered policy, which was parsed, put in force."""

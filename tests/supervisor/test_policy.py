@@ -1,5 +1,7 @@
 """The way of a policy: offered, parsed, enforced; and what a loader that was started again is given."""
 
+import dataclasses
+
 from ipc import messages as m
 from ipc.types import DataPathKind, IpForward, Secret
 from supervisor.files import FileContent
@@ -197,3 +199,21 @@ def test_a_new_loader_may_have_the_files_of_the_policy_in_force() -> None:
     loader.put_in_force(file, 1)
     loader.offer(NEXT)
     assert loader.keeper.names("/etc/ipsecd/branch.psk")
+
+
+def test_t45_the_templates_go_to_the_loader_with_the_policy_and_may_name_files() -> None:
+    loader = Loader()
+    loader.keeper.loader_came()
+    templates = FileContent(
+        path="/etc/ipsec.templates", content=Secret(b"ca_files = ['/etc/ca.pem']"), mode=0o640, uid=7
+    )
+    loader.offer(dataclasses.replace(FILE, templates=templates))
+    (sent,) = loader.sent
+    assert isinstance(sent, m.ParsePolicy)
+    assert (sent.templates_path, sent.templates, sent.templates_mode, sent.templates_uid) == (
+        templates.path,
+        templates.content,
+        0o640,
+        7,
+    )
+    assert loader.keeper.names("/etc/ca.pem")

@@ -1,4 +1,4 @@
-"""What only running instances show of the policy language: any peers, names that are not found, templates, manual keys."""
+"""What only running instances show of the policy language: any peers, names not found, templates, manual keys."""
 
 import pytest
 
