@@ -355,8 +355,8 @@ class RuleEntry:
 
 
 IKE_ONLY_PEER_KEYS = (
-    *("local_id", "remote_id", "psk", "psk_file"),
-    *("remote_auth", "certificate_file", "key_file", "ca_files", "crl_files", "ocsp_files", "remote_public_key_file"),
+    *("local_id", "remote_id", "psk", "psk_file", "remote_public_key_file"),
+    *("remote_auth", "certificate_file", "key_file", "ca_files", "crl_files", "ocsp_files"),
     *("revocation_required", "pkcs1_signatures", "sha1_signatures", "proposals", "force_encapsulation"),
     *("fragmentation", "childless"),
     *("liveness", "liveness_action", "ike_rekey", "reauth"),
@@ -369,7 +369,7 @@ NEGOTIATED_ONLY = ("start", "proposals", *LIFETIME_KEYS, "close", "idle")
 PROTECT_ONLY = ("peer", "mode", *NEGOTIATED_ONLY)
 """Keys that only a protect rule may have."""
 DEFAULTS = {
-    "peers": (PeerEntry, ("local_address", "local_id", *IKE_ONLY_PEER_KEYS[4:])),
+    "peers": (PeerEntry, ("local_address", "local_id", *IKE_ONLY_PEER_KEYS[5:])),
     "rules": (RuleEntry, ("mode", *NEGOTIATED_ONLY)),
 }
 """[defaults.peers] and [defaults.rules]: for those that do not say it themselves, and may have it."""

@@ -137,6 +137,9 @@ TABLES = (
         heading="[peers.NAME]",
         entry=model.PeerEntry,
         defaults={
+            "revocation_required": "false",
+            "pkcs1_signatures": "false",
+            "sha1_signatures": "false",
             "proposals": f'"{model.DEFAULT_PROPOSALS}"',
             "force_encapsulation": "false",
             "fragmentation": "true",
@@ -146,7 +149,7 @@ TABLES = (
             "ike_rekey": duration(model.DEFAULT_IKE_REKEY_S),
             "reauth": "0",
         },
-        words={"auth": model.AUTH, "liveness_action": model.ENDS},
+        words={"auth": model.AUTH, "remote_auth": model.REMOTE_AUTH, "liveness_action": model.ENDS},
     ),
     Table(
         heading="[[rules]]",
@@ -190,7 +193,7 @@ def test_the_keys_that_may_have_a_default_of_the_operators_are_as_told() -> None
     part = section("ipsec.spd.5", "[defaults.peers], [defaults.rules]")
     peers, rules = part.split("rules\n")[-2:]
     for told, (_, names) in ((peers, model.DEFAULTS["peers"]), (rules, model.DEFAULTS["rules"])):
-        assert tuple(re.findall(r"\b[a-z_]+\b", " ".join(re.findall(r"^\.Li (.*)$", told, re.MULTILINE)))) == names
+        assert tuple(re.findall(r"\b[a-z0-9_]+\b", " ".join(re.findall(r"^\.Li (.*)$", told, re.MULTILINE)))) == names
 
 
 def test_every_word_of_a_proposal_is_described_and_the_built_in_ones_are_as_told() -> None:
