@@ -76,6 +76,7 @@ class Engine:
         context.policy = Policy(peers, rules)
         context.upkeep.keep_only(context.policy.rule_ids)
         context.has_policy = True
+        context.gate.expects = context.policy.expects
         for sa in list(context.ike_sas.values()):
             context.wake(sa)
             self._apply_policy(sa)

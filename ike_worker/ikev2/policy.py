@@ -9,7 +9,7 @@ from ipc.types import IpAddress
 class Policy:
     """Peers and protect rules, indexed. Never changed: a new policy is a new object."""
 
-    __slots__ = ("_peers", "_peers_by_address", "_rules", "_rules_by_peer")
+    __slots__ = ("_packed_addresses", "_peers", "_peers_by_address", "_rules", "_rules_by_peer")
 
     def __init__(self, peers: tuple[Peer, ...] = (), rules: tuple[NegotiationRule, ...] = ()) -> None:
         self._peers = {peer.name: peer for peer in peers}
@@ -17,6 +17,7 @@ class Policy:
         self._peers_by_address: defaultdict[IpAddress | None, list[Peer]] = defaultdict(list)
         for peer in peers:
             self._peers_by_address[peer.address].append(peer)
+        self._packed_addresses = frozenset(peer.address.packed for peer in peers if peer.address is not None)
         self._rules_by_peer: defaultdict[str, list[NegotiationRule]] = defaultdict(list)
         for rule in sorted(rules, key=lambda rule: rule.position):
             self._rules_by_peer[rule.peer].append(rule)
@@ -41,6 +42,10 @@ class Policy:
         """
         there, anywhere = self._peers_by_address.get(remote, []), self._peers_by_address.get(None, [])
         return [peer for peer in there + anywhere if peer.local_address in (None, local)]
+
+    def expects(self, address: bytes) -> bool:
+        """Whether any peer may speak from this address (4 or 16 bytes)."""
+        return address in self._packed_addresses or None in self._peers_by_address
 
     def rules_of(self, peer: Peer) -> list[NegotiationRule]:
         """The rules of `peer`, in the order of the SPD."""

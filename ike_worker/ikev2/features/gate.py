@@ -17,6 +17,8 @@ from ike_worker.ikev2.wire.message import encode_message
 from ike_worker.ikev2.wire.notify import Notify
 from ipc.algorithms import PrfId
 
+FREE_PER_SECOND = 1000
+"""So many initiators a second are let in without a cookie, whatever becomes of them."""
 FREE_PER_ADDRESS = 16
 """From so many half-open IKE SAs of one address on it must show cookies, whatever the load."""
 UNSOLVED_PER_SECOND = 20
@@ -90,8 +92,11 @@ class Gate:
     def __init__(self, random_bytes: Callable[[int], bytes], half_open: HalfOpenTable) -> None:
         self._jar = CookieJar(random_bytes)
         self._half_open = half_open
+        self._free = Budget(FREE_PER_SECOND)
         self._unsolved = Budget(UNSOLVED_PER_SECOND)
         self.strangers = Budget(STRANGERS_PER_SECOND)
+        self.expects: Callable[[bytes], bool] = lambda _address: False
+        """Whether the policy has a peer who may speak from there."""
 
     def examine(self, data: bytes, address: bytes, now: float, *, lets_in: bool = True) -> Admission | bytes:
         """An IKE_SA_INIT request from `address` (4 or 16 bytes): let in, or the answer that it gets, perhaps none.
@@ -101,7 +106,10 @@ class Gate:
         half_open, limits = self._half_open, self._half_open.limits
         if not is_init_request(data):
             return b""
-        if len(half_open) < limits.cookies_from and half_open.free_of(address) < FREE_PER_ADDRESS:
+        if not self.expects(address):
+            return Admission.FREE if _spend(self.strangers, now, lets_in) else b""
+        calm = len(half_open) < limits.cookies_from and half_open.free_of(address) < FREE_PER_ADDRESS
+        if calm and _spend(self._free, now, lets_in):
             return Admission.FREE
         found = _find(data)
         if not _SHORTEST_NONCE <= len(found.nonce) <= _LONGEST_NONCE:
@@ -114,7 +122,7 @@ class Gate:
             if asked is not None and self._has_paid(data, found, asked, difficulty):
                 return Admission.PROVEN
             # RFC 8019 section 7.1: some of those who can't solve puzzles are served all the same.
-            if asked and (self._unsolved.take(now) if lets_in else self._unsolved.has(now)):
+            if asked and _spend(self._unsolved, now, lets_in):
                 return Admission.PROVEN
         cookie = self._jar.bake(found.nonce, address, spi_i, now, difficulty)
         answer = spi_i + _COOKIE_ANSWER + cookie if not difficulty else _ask(spi_i, cookie, _prf_of(data), difficulty)
@@ -133,6 +141,10 @@ class Gate:
             return True
         puzzle = Puzzle(cookie=found.cookie, prf=_prf_of(data), difficulty=asked)
         return bool(asked) and puzzles.is_solved(found.solution, puzzle)
+
+
+def _spend(budget: Budget, now: float, for_good: bool) -> bool:
+    return budget.take(now) if for_good else budget.has(now)
 
 
 def is_init_request(data: bytes) -> bool:

@@ -172,6 +172,19 @@ def test_the_same_message_again_is_answered_again_and_another_under_its_spi_is_n
     assert send(short) == []
 
 
+def test_where_anybody_may_call_a_flood_brings_cookies_however_it_ends() -> None:
+    """First messages that are refused leave nothing half-open, but are work all the same."""
+    anybody = replace(peer_of("bob"), address=None, ike_proposals=(replace(IKE, prf=(PrfId.HMAC_SHA2_512,)),))
+    world = World(bob={"peer": anybody})
+    answers = []
+    for number in range(1, gate.FREE_PER_SECOND + 50):
+        remote = Endpoint(address=ip_address(number), port=500)
+        world.bob.engine.receive_datagram(from_spi(number), local=BOB_500, remote=remote, now=world.now)
+        answers += [is_cookie(one.data) for one in world.bob.engine.datagrams_to_send()]
+    assert answers == [False] * gate.FREE_PER_SECOND + [True] * 49
+    assert half_open(world) == 0
+
+
 # ------------------------------------------------------------------ puzzles
 
 
@@ -351,15 +364,18 @@ def test_no_answer_to_a_stranger_is_longer_than_its_message(data: st.DataObject,
 
 def test_a_flood_of_spoofed_first_messages_costs_no_memory_and_lets_an_honest_peer_in() -> None:
     world = world_with()
-    chance = random.Random(5)
+    chance, answers = random.Random(5), 0
     for _ in range(3000):
-        address = bytes(chance.randbytes(4))
-        world.bob.engine.screen(from_spi(chance.getrandbits(60) + 1), address, world.now)
+        # Nobody knows these: they get nothing, and make no load.
+        stranger = Endpoint(address=ip_address(chance.getrandbits(32)), port=500)
+        data = from_spi(chance.getrandbits(60) + 1)
+        world.bob.engine.receive_datagram(data, local=BOB_500, remote=stranger, now=world.now)
         remote = Endpoint(address=ALICE, port=chance.randrange(1, 65536))
         data = from_spi(chance.getrandbits(60) + 1)
         world.bob.engine.receive_datagram(data, local=BOB_500, remote=remote, now=world.now)
-        world.bob.engine.datagrams_to_send()
-    assert half_open(world) <= HalfOpenLimits().cookies_from
+        answers += len(world.bob.engine.datagrams_to_send())
+    assert half_open(world) == gate.FREE_PER_ADDRESS
+    assert answers == 3000 + gate.STRANGERS_PER_SECOND  # each from Alice's address a cookie, or more
     call(world)
     world.agree(1)
     assert not world.bob.of(e.NegotiationFailed)
