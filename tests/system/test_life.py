@@ -130,6 +130,19 @@ def test_o9_nothing_is_stopped_for_a_policy_that_could_not_be_started(
     assert instance.roles() == before
 
 
+def test_o9_nothing_is_stopped_for_a_data_path_that_can_not_be_had(instance: Instance) -> None:
+    start(instance)
+    if instance.status()["data_path"]["kind"] == "kernel":
+        pytest.skip("this kernel has ESP")
+    before = instance.roles()
+    instance.write_spd(IPV4.left_spd(data_path="kernel"))
+    done = operate(instance, "restart")
+    assert done.code == 1
+    assert 'the policy says data_path = "kernel", but kernel-esp can\'t be had here' in done.text
+    assert done.lines[-1] == "ipsecctl: not restarted: this machine lacks what the policy wants"
+    assert instance.roles() == before
+
+
 def test_o9_restart_is_a_stop_and_a_start_with_the_same_policy_file(instance: Instance) -> None:
     start(instance)
     before = instance.roles()
