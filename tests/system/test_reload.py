@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.lab.flood import RunningFlood
+from tests.lab.datagrams import RunningFlood
 from tests.lab.instance import Instance
 from tests.lab.namespaces import WIRE, LabError
 from tests.lab.ping import RunningPing, ping
