@@ -1,7 +1,7 @@
 """What IKE_AUTH and CREATE_CHILD_SA have in common: offering, accepting and making a Child SA. RFC 7296 section 1.3."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ike_worker.ikev2.child_sa import SWITCH_OUTBOUND_S, ChildSa, make_sa
 from ike_worker.ikev2.context import Context, Work
@@ -27,7 +27,10 @@ from ike_worker.ikev2.wire.sa import SecurityAssociation
 from ike_worker.ikev2.wire.traffic_selectors import TrafficSelectorsInitiator, TrafficSelectorsResponder
 from ike_worker.ikev2.wish import Wish
 from ipc.messages import NegotiationRule, Sa
-from ipc.types import Direction, Mode, TrafficSelector
+from ipc.types import Direction, Mode, StartAction, TrafficSelector
+
+MAX_PARTS = 16
+"""In how many Child SAs a responder may cut what we ask for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class Agreement:
     chosen: ChosenChild
     local: tuple[TrafficSelector, ...]
     remote: tuple[TrafficSelector, ...]
+    more_possible: bool = False
+    """Another rule covers more of what was asked for: that takes a Child SA of its own."""
 
     @property
     def suite(self) -> ChildSuite:
@@ -56,9 +61,14 @@ class SaPair:
 # ------------------------------------------------------------------ initiator
 
 
-def offer(rule: NegotiationRule, wish: Wish, spi: int, *, key_exchange: bool) -> list[Payload]:
-    """SA, TSi, TSr and perhaps USE_TRANSPORT_MODE of a request; the packet that asked for it stands first (2.9)."""
-    local, remote = offered_selectors(rule, wish)
+def offer(
+    rule: NegotiationRule, wish: Wish, spi: int, *, key_exchange: bool, old: ChildSa | None = None
+) -> list[Payload]:
+    """SA, TSi, TSr and perhaps USE_TRANSPORT_MODE of a request.
+
+    The packet that asked for it stands first (RFC 7296 section 2.9); a rekey asks for just what there is (2.9.2).
+    """
+    local, remote = offered_selectors(rule, wish) if old is None else (old.inbound.local, old.inbound.remote)
     payloads: list[Payload] = [
         offer_esp(rule.esp_proposals, spi, key_exchange=key_exchange),
         TrafficSelectorsInitiator(selectors=local),
@@ -83,14 +93,45 @@ def offered_selectors(
     rule: NegotiationRule, wish: Wish
 ) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
     """TSi and TSr of our request."""
+    if wish.single_pair and wish.packet_local is not None and wish.packet_remote is not None:
+        return (wish.packet_local,), (wish.packet_remote,)
     return _with_packet(wish.packet_local, rule.local), _with_packet(wish.packet_remote, rule.remote)
 
 
 def _with_packet(packet: TrafficSelector | None, rule: tuple[TrafficSelector, ...]) -> tuple[TrafficSelector, ...]:
     # A packet that the rule does not cover can't be asked for: its answer would be outside the rule.
-    if packet is None or packet in rule or not is_subset((packet,), rule):
+    if packet is None or not is_subset((packet,), rule):
         return rule
-    return (packet, *rule)
+    return (packet, *(one for one in rule if one != packet))
+
+
+def as_single_pair(wish: Wish) -> Wish | None:
+    """What to ask a responder for that wants a single pair of addresses in each Child SA: the packet's, if any."""
+    if wish.single_pair or wish.packet_local is None or wish.packet_remote is None:
+        return None
+    return replace(wish, single_pair=True)
+
+
+def rest_to_ask_for(agreement: Agreement, contents: Contents, wish: Wish) -> Wish | None:
+    """What to ask for beside `agreement`: the responder would grant more, in another Child SA (2.9).
+
+    For a rule that is to be up; with the others the next packet asks.
+    """
+    rule = agreement.rule
+    more = contents.notify(NotifyType.ADDITIONAL_TS_POSSIBLE) is not None
+    if not more or rule.start is not StartAction.AT_START or wish.attempts >= MAX_PARTS:
+        return None
+    local = next((one for one in rule.local if not overlap((one,), agreement.local)), None)
+    remote = next((one for one in rule.remote if not overlap((one,), agreement.remote)), None)
+    if local is None and remote is None:
+        return None
+    return replace(
+        wish,
+        acquire_id=0,
+        packet_local=local or rule.local[0],
+        packet_remote=remote or rule.remote[0],
+        attempts=wish.attempts + 1,
+    )
 
 
 def conclude(rule: NegotiationRule, contents: Contents, *, key_exchange: bool) -> Agreement:
@@ -141,7 +182,11 @@ def accept(
         chosen = choose_esp(rule.esp_proposals, payload, key_exchange=key_exchange, wanted_group=group)
         if chosen is not None:
             return Agreement(
-                rule=rule, chosen=chosen, local=narrow(local, rule.local), remote=narrow(remote, rule.remote)
+                rule=rule,
+                chosen=chosen,
+                local=narrow(local, rule.local),
+                remote=narrow(remote, rule.remote),
+                more_possible=len(rules) > 1,
             )
     raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, "no proposal of the peer is acceptable for its Child SA")
 
@@ -173,6 +218,8 @@ def answer(agreement: Agreement, spi: int) -> list[Payload]:
     ]
     if agreement.rule.mode is Mode.TRANSPORT:
         payloads.append(Notify(type=NotifyType.USE_TRANSPORT_MODE))
+    if agreement.more_possible:
+        payloads.append(Notify(type=NotifyType.ADDITIONAL_TS_POSSIBLE))
     return payloads
 
 

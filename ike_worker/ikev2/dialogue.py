@@ -200,8 +200,11 @@ def _refusal(sa: IkeSa, failure: Ikev2Error) -> Response:
     else:
         close = ""
     kind = failure.notify if isinstance(failure, RemoteError) else NotifyType.NO_ADDITIONAL_SAS
+    if kind is NotifyType.INVALID_SYNTAX and not close:
+        # RFC 7296 section 2.21.3: fatal in both peers, without another word.
+        close = f"the peer sent a malformed request: {failure}"
     data = failure.notify_data if isinstance(failure, RemoteError) else b""
-    return Response(payloads=[Notify(type=kind, data=data)], close=close)
+    return Response(payloads=[Notify(type=kind, data=data)], close=close, ending=Ending.PEERS)
 
 
 def _answer(context: Context, sa: IkeSa, exchange_type: int, tail: bytes, response: Response) -> None:
@@ -264,6 +267,10 @@ def _receive_response(
         failed(error or RemoteError())
         return
     in_auth = pending.exchange_type == ExchangeType.IKE_AUTH
+    if contents.wrong is not None and contents.wrong.type == NotifyType.INVALID_SYNTAX and not in_auth:
+        # RFC 7296 section 2.21.3: the peer has closed it.
+        context.close(sa, "the peer answers INVALID_SYNTAX", Ending.PEERS)
+        return
     completer = ike_auth.complete if in_auth else COMPLETERS[pending.wish.kind]
     context.start(sa, completer(context, sa, pending, contents), done, failed)
 

@@ -37,8 +37,10 @@ class Wish:
     not_before: float = 0.0
     """Monotonic seconds."""
     attempts: int = 0
-    """How often the peer has answered TEMPORARY_FAILURE."""
+    """How often it was asked for before."""
     group: int = 0
     """CREATE_CHILD, REKEY_CHILD: the key exchange group that the peer wants (INVALID_KE_PAYLOAD); 0 leaves it to us."""
+    single_pair: bool = False
+    """CREATE_CHILD: just the packet, nothing else of the rule (SINGLE_PAIR_REQUIRED)."""
     failed: bool = False
     """DELETE_IKE: the peer could not be authenticated, and is told so."""

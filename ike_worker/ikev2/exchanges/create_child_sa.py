@@ -13,7 +13,7 @@ from ike_worker.ikev2.child_sa import REPLACED_LIFE_S, SWITCH_OUTBOUND_S, ChildS
 from ike_worker.ikev2.context import Context, Request, Response, Work
 from ike_worker.ikev2.errors import Ikev2Error, MalformedMessage, Refused, RefusedHere
 from ike_worker.ikev2.exchange_rules import Contents
-from ike_worker.ikev2.exchanges import rekey_ike_sa
+from ike_worker.ikev2.exchanges import reauthentication, rekey_ike_sa
 from ike_worker.ikev2.exchanges.ike_sa_init import wanted_group
 from ike_worker.ikev2.features import collisions, handover
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 RETRY_TEMPORARY_S = 2.0
 """After TEMPORARY_FAILURE; shortened at random like all times, so that two sides do not meet again and again."""
 MAX_TEMPORARY_FAILURES = 10
+MAX_CHILDREN = 512
+"""In one IKE SA: they share a window of one request at a time, and a checkpoint."""
 RETRY_REKEY_S = 30.0
 """After any other failure of a rekey, until the Child SA's life ends."""
 _SPI_BYTES = 4
@@ -49,8 +51,11 @@ def request(context: Context, sa: IkeSa, wish: Wish) -> Work[Request | None]:
         return None
     if rule is None:
         raise RefusedHere("the rule has gone from the policy")
-    if wish.kind is WishKind.CREATE_CHILD and negotiation.is_served(sa, wish):
-        return None
+    if wish.kind is WishKind.CREATE_CHILD:
+        if negotiation.is_served(sa, wish):
+            return None
+        if len(sa.children) >= MAX_CHILDREN:
+            raise RefusedHere(f"the IKE SA has {MAX_CHILDREN} Child SAs: write fewer rules, with more selectors each")
     if old is not None:
         enter(old, ChildState.REKEYING)
         wish = replace(wish, rule_id=rule.rule_id)
@@ -59,7 +64,7 @@ def request(context: Context, sa: IkeSa, wish: Wish) -> Work[Request | None]:
         return None
     nonce = context.new_nonce()
     groups = [one for proposal in rule.esp_proposals for one in proposal.key_exchange]
-    payloads = negotiation.offer(rule, wish, spi, key_exchange=True)
+    payloads = negotiation.offer(rule, wish, spi, key_exchange=True, old=old)
     payloads.insert(1, Nonce(data=nonce))
     seed = None
     if groups:
@@ -100,6 +105,9 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
     child = negotiation.make_child(context, agreement.rule, pair, ChildState.INSTALLED, ours=ours)
     context.add_child(sa, child, pending.wish.spi_in or None)
     handover.settle_twins(context, sa, child)
+    rest = negotiation.rest_to_ask_for(agreement, contents, pending.wish) if old is None else None
+    if rest is not None:
+        sa.wishes.append(rest)
     redundant = sa.children.get(pending.collided_spi_in)
     if redundant is not None and redundant.state is ChildState.INBOUND:
         redundant.replaces = 0
@@ -200,9 +208,15 @@ def _on_error(context: Context, sa: IkeSa, pending: Pending, wrong: Notify) -> N
             if pending.collided_spi_in not in sa.children:
                 sa.wishes.append(Wish(kind=WishKind.CREATE_CHILD, rule_id=old.rule_id))
         return
+    if wrong.type == NotifyType.SINGLE_PAIR_REQUIRED and (narrower := negotiation.as_single_pair(wish)) is not None:
+        sa.wishes.appendleft(narrower)
+        return
     reason = f"the peer answers {name_of(NotifyType, wrong.type)}"
     context.report_failure(sa, wish, f"no Child SA: {reason}")
     _not_rekeyed(context, sa, pending, RETRY_REKEY_S)
+    if wrong.type == NotifyType.NO_ADDITIONAL_SAS and wish.kind is WishKind.REKEY_CHILD:
+        # RFC 7296 section 1.3: a peer that can't rekey has another IKE SA made, with new Child SAs.
+        reauthentication.begin(context, sa)
 
 
 def _try_group(context: Context, sa: IkeSa, pending: Pending, group: KeyExchangeId | None) -> bool:
@@ -235,6 +249,8 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
         # RFC 7296 section 2.25.2: while the IKE SA is rekeyed or deleted, no Child SAs are made.
         raise Refused(NotifyType.TEMPORARY_FAILURE, "the IKE SA is being rekeyed or deleted")
     rekey = contents.notify(NotifyType.REKEY_SA)
+    if rekey is None and len(sa.children) >= MAX_CHILDREN:
+        raise Refused(NotifyType.NO_ADDITIONAL_SAS, f"there are {MAX_CHILDREN} Child SAs already")
     old = sa.child_by_outbound(rekey.spi) if rekey is not None and rekey.protocol == ProtocolId.ESP else None
     if rekey is not None and (old is None or old.state is ChildState.DRAINING):
         not_found = Notify(type=NotifyType.CHILD_SA_NOT_FOUND, protocol=rekey.protocol, spi=rekey.spi)
@@ -259,7 +275,10 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
         sa, agreement, spi_in=spi, we_initiate=False, nonce_i=nonce_i, nonce_r=nonce_r, shared=shared
     )
     if old is not None:
-        yield from context.install(pair.inbound)
+        try:
+            yield from context.install(pair.inbound)
+        except RefusedHere as error:
+            raise Refused(NotifyType.TEMPORARY_FAILURE, str(error)) from None
         child = _take(context, agreement.rule, pair, old)
         collisions.note(sa, old, child.spi_in, nonce_i, nonce_r)
     else:

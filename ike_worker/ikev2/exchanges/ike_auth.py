@@ -103,6 +103,9 @@ def _conclude_child(
         acquire_id=pending.wish.acquire_id,
     )
     child = negotiation.make_child(context, rule, pair, ChildState.INSTALLED, ours=True)
+    rest = negotiation.rest_to_ask_for(agreement, contents, pending.wish)
+    if rest is not None:
+        sa.wishes.append(rest)
     return pair, child
 
 
@@ -111,6 +114,10 @@ def _without_child(context: Context, sa: IkeSa, wish: Wish, contents: Contents, 
     context.established(sa)
     nat_traversal.start_keepalives(context, sa)
     pending, sa.window.pending = sa.window.pending, None
+    narrower = negotiation.as_single_pair(wish)
+    if contents.wrong is not None and contents.wrong.type == NotifyType.SINGLE_PAIR_REQUIRED and narrower is not None:
+        sa.wishes.append(narrower)
+        return
     context.report_failure(sa, wish, f"no Child SA: {error}")
     if contents.wrong is None and pending is not None and contents.find(SecurityAssociation) is not None:
         sa.wishes.append(Wish(kind=WishKind.DELETE_CHILD, spi_in=int.from_bytes(pending.spi, "big")))

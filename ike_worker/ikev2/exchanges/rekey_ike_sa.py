@@ -13,6 +13,7 @@ from ike_worker.ikev2.context import Context, Request, Response, Work
 from ike_worker.ikev2.crypto.keymat import IkeSuite, derive_rekeyed_ike_keys
 from ike_worker.ikev2.errors import Ikev2Error, MalformedMessage, Refused, RefusedHere
 from ike_worker.ikev2.exchange_rules import Contents
+from ike_worker.ikev2.exchanges import reauthentication
 from ike_worker.ikev2.exchanges.ike_sa_init import wanted_group
 from ike_worker.ikev2.features import collisions, nat_traversal
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
@@ -153,6 +154,10 @@ def _on_error(context: Context, sa: IkeSa, pending: Pending, contents: Contents)
         if group is not None and any(group in one.key_exchange for one in sa.peer.ike_proposals):
             sa.wishes.appendleft(replace(pending.wish, group=int(group)))
             return
+    if wrong.type == NotifyType.NO_ADDITIONAL_SAS:
+        # RFC 7296 section 1.3: a peer that can't rekey has another IKE SA made from the start.
+        reauthentication.begin(context, sa)
+        return
     log.info("%s: not rekeyed: the peer answers %s", sa, name_of(NotifyType, wrong.type))
     _later(context, sa, RETRY_TEMPORARY_S if wrong.type == NotifyType.TEMPORARY_FAILURE else RETRY_S)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from ike_worker.ikev2.child_sa import ChildSa
 from ike_worker.ikev2.datagram import Datagram
+from ike_worker.ikev2.errors import UnsupportedCriticalPayload
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, ProtocolId, name_of
 from ike_worker.ikev2.ike_sa import IkeSa
 from ike_worker.ikev2.states import ChildState, State
@@ -45,7 +46,7 @@ class Letter:
     @property
     def says(self) -> str:
         """ "rekey child", "delete ike", "made", "deleted", "ok", or the name of an error."""
-        if not self.payloads and self.header.exchange_type == ExchangeType.IKE_SA_INIT:
+        if self.header.exchange_type in (ExchangeType.IKE_SA_INIT, ExchangeType.IKE_AUTH):
             return describe(self.datagram)
         notifies = [one for one in self.payloads if isinstance(one, Notify)]
         wrong = next((one for one in notifies if one.is_error), None)
@@ -264,7 +265,11 @@ class Scenario:
         payloads = message.payloads
         if message.encrypted is not None:
             own = header.spi_i if header.initiator else header.spi_r
-            payloads = open_message(datagram.data, message, self._known[own].keyed.protect_out)
+            protection = self._known[own].keyed.protect_out
+            try:
+                payloads = open_message(datagram.data, message, protection)
+            except UnsupportedCriticalPayload:
+                payloads = ()
         return Letter(sender=party.side.me, datagram=datagram, header=header, payloads=payloads)
 
     def check_flow(self) -> None:

@@ -106,7 +106,7 @@ def test_a_kernel_that_refuses_the_new_sas_leaves_the_old_ones(who: str) -> None
     old = set(world.alice.kernel)
     getattr(world, who).refuse_installs = 1
     rekey(world.alice)
-    world.run(15)
+    world.run(1)
     world.agree(1)
     assert set(world.alice.kernel) == old
     world.run(60)

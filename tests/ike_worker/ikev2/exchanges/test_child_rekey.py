@@ -141,7 +141,7 @@ def test_the_kernel_refuses_what_the_responder_makes() -> None:
     old = s.alice.first.spi_in
     s.bob.side.refuse_installs = 1
     (refused,) = s.bob.takes(s.alice.rekeys())
-    assert refused.says == "NO_ADDITIONAL_SAS"
+    assert refused.says == "TEMPORARY_FAILURE"
     s.ends()
     assert s.alice.child(old) is not INSTALLED, "a later try makes another"
 
@@ -543,8 +543,19 @@ def test_a_rekey_of_another_protocol_finds_nothing() -> None:
     assert answer.says == "CHILD_SA_NOT_FOUND"
 
 
-@pytest.mark.parametrize("kind", [NotifyType.TEMPORARY_FAILURE, NotifyType.NO_ADDITIONAL_SAS])
-def test_an_answer_that_refuses_keeps_the_old_one(kind: NotifyType) -> None:
+def test_a_peer_that_can_not_rekey_has_everything_made_anew() -> None:
+    """RFC 7296 section 1.3: another IKE SA, and the old one ends when the traffic flows there."""
+    s = Scenario()
+    old, ask = s.alice.first.spi_in, s.alice.rekeys()
+    (call,) = answer_to(s, ask, Notify(type=NotifyType.NO_ADDITIONAL_SAS))
+    assert call.says == "IKE_SA_INIT request 0"
+    assert s.alice.child(old) is INSTALLED
+    s.ends()
+    assert s.alice.child(old) is None
+
+
+@pytest.mark.parametrize("kind", [NotifyType.TEMPORARY_FAILURE, NotifyType.NO_PROPOSAL_CHOSEN, 8191])
+def test_an_answer_that_refuses_keeps_the_old_one(kind: int) -> None:
     s = Scenario()
     old, ask = s.alice.first.spi_in, s.alice.rekeys()
     assert answer_to(s, ask, Notify(type=kind)) == []

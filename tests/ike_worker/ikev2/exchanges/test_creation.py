@@ -2,11 +2,26 @@
 
 import pytest
 
-from ike_worker.ikev2.iana import NotifyType
+from ike_worker.ikev2.events import NegotiationFailed
+from ike_worker.ikev2.exchanges import create_child_sa
+from ike_worker.ikev2.iana import ExchangeType, NotifyType
 from ike_worker.ikev2.states import ChildState, State
 from ike_worker.ikev2.wire.notify import Notify
-from tests.ike_worker.ikev2.scenario import Scenario, answer_to
-from tests.ike_worker.ikev2.two_sides import MORE_ID, two_rules
+from ike_worker.ikev2.wire.traffic_selectors import TrafficSelectorsInitiator, TrafficSelectorsResponder
+from ike_worker.ikev2.wire.unknown import UnknownPayload
+from ipc.messages import Acquire
+from ipc.types import StartAction, TrafficSelector
+from tests.ike_worker.ikev2.scenario import Letter, Scenario, answer_to
+from tests.ike_worker.ikev2.two_sides import BOB_NET, MORE_ID, RULE_ID, net, rule_of, two_rules
+
+
+def selectors(letter: Letter) -> list[tuple[TrafficSelector, ...]]:
+    """TSi and TSr."""
+    return [
+        one.selectors
+        for one in letter.payloads
+        if isinstance(one, TrafficSelectorsInitiator | TrafficSelectorsResponder)
+    ]
 
 
 def test_a_new_child_sa_step_by_step() -> None:
@@ -103,6 +118,112 @@ def test_a_child_sa_that_can_not_be_made_now_is_asked_for_again() -> None:
     (again,) = s.alice.waits(2)
     assert again.says == "create child"
     s.ends(children=2)
+
+
+def test_a_malformed_request_ends_the_ike_sa_on_both_sides() -> None:
+    """RFC 7296 section 2.21.3: INVALID_SYNTAX is fatal, without a delete."""
+    s = Scenario(flows=False)
+    ask = s.alice.rekeys()
+    s.alice.sa.window.next_id -= 1
+    (wrong,) = s.bob.takes(s.alice.asks(ExchangeType.CREATE_CHILD_SA, ask.payloads[1:2]))
+    assert wrong.says == "INVALID_SYNTAX"
+    assert s.alice.takes(wrong) == []
+    s.ends(children=0, ike_sas=0)
+
+
+def test_a_critical_payload_that_nobody_knows_is_refused_and_nothing_else_happens() -> None:
+    """RFC 7296 section 2.5."""
+    s = Scenario()
+    ask = s.alice.asks(ExchangeType.INFORMATIONAL, [UnknownPayload(type=200, critical=True, data=b"?")])
+    (wrong,) = s.bob.takes(ask)
+    assert wrong.says == "UNSUPPORTED_CRITICAL_PAYLOAD"
+    assert wrong.payloads == (Notify(type=NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, data=bytes((200,))),)
+    s.ends()
+
+
+def test_more_child_sas_than_one_ike_sa_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    s = Scenario(**two_rules())
+    ask = s.alice.creates(MORE_ID)
+    monkeypatch.setattr(create_child_sa, "MAX_CHILDREN", 1)
+    (refused,) = s.bob.takes(ask)
+    assert refused.says == "NO_ADDITIONAL_SAS"
+    s.alice.takes(refused)
+    s.alice.wants("initiate", MORE_ID)
+    first, second = s.alice.side.of(NegotiationFailed)
+    assert "NO_ADDITIONAL_SAS" in str(first)
+    assert "write fewer rules" in str(second)
+    s.ends()
+
+
+# ------------------------------------------------------------------ traffic selectors
+
+
+def test_a_responder_that_wants_single_pairs_is_asked_for_the_packet_alone() -> None:
+    s = Scenario(flows=False, child=False)
+    packet = Acquire(acquire_id=5, rule_id=RULE_ID, packet_local=net("10.1.0.5"), packet_remote=net("10.2.0.9"))
+    (ask,) = s.alice.does(lambda: s.alice.side.engine.initiate(RULE_ID, s.world.now, acquire=packet))
+    (again,) = answer_to(s, ask, Notify(type=NotifyType.SINGLE_PAIR_REQUIRED))
+    assert selectors(again) == [(packet.packet_local,), (packet.packet_remote,)]
+    (made,) = s.bob.takes(again)
+    s.alice.takes(made)
+    assert s.alice.first.inbound.local == (packet.packet_local,)
+    assert s.alice.first.inbound.acquire_id == 5
+    (made,) = s.bob.takes(s.alice.rekeys())
+    assert selectors(made) == [(packet.packet_local,), (packet.packet_remote,)]
+    s.alice.takes(made)
+    s.ends()
+
+
+def test_a_responder_that_wants_single_pairs_where_no_packet_asks_gets_none() -> None:
+    s = Scenario(flows=False, child=False)
+    assert answer_to(s, s.alice.creates(), Notify(type=NotifyType.SINGLE_PAIR_REQUIRED)) == []
+    s.ends(children=0)
+
+
+def two_halves(start: StartAction) -> Scenario:
+    """What is one rule of Alice are two of Bob."""
+    first, second = net("10.1.0.0-10.1.127.255"), net("10.1.128.0-10.1.255.255")
+    rules = [
+        rule_of("bob", remote=(first,)),
+        rule_of("bob", rule_id=MORE_ID, name="more", position=1, remote=(second,)),
+    ]
+    alice = rule_of("alice", local=(first, second), start=start)
+    return Scenario(alice={"rules": [alice]}, bob={"rules": rules}, connected=False, flows=False)
+
+
+def test_what_the_responder_grants_in_another_child_sa_is_asked_for_at_once_for_a_rule_that_is_to_be_up() -> None:
+    s = two_halves(StartAction.AT_START)
+    s.world.by_hand = False
+    s.alice.side.engine.initiate(RULE_ID, s.world.now)
+    s.world.run(5)
+    s.world.agree(2)
+    granted = {child.inbound.local for child in s.alice.sa.children.values()}
+    assert granted == {(net("10.1.0.0-10.1.127.255"),), (net("10.1.128.0-10.1.255.255"),)}
+    s.ends(children=2)
+
+
+def test_what_the_responder_grants_in_another_child_sa_is_asked_for_by_its_first_packet() -> None:
+    s = two_halves(StartAction.ON_DEMAND)
+    s.world.by_hand = False
+    for address in ("10.1.200.1", "10.1.3.1", "10.1.3.2", "10.1.200.2"):
+        packet = Acquire(acquire_id=1, rule_id=RULE_ID, packet_local=net(address), packet_remote=net("10.2.0.9"))
+        s.alice.side.engine.initiate(RULE_ID, s.world.now, acquire=packet)
+        s.world.run(5)
+    s.world.agree(2)
+    s.ends(children=2)
+
+
+def test_a_rekey_asks_for_the_selectors_that_there_are() -> None:
+    """RFC 7296 section 2.9.2: never for less; and not for more, which a responder could narrow to something else."""
+    s = two_halves(StartAction.ON_DEMAND)
+    s.world.by_hand = False
+    packet = Acquire(acquire_id=1, rule_id=RULE_ID, packet_local=net("10.1.200.1"), packet_remote=net("10.2.0.9"))
+    s.alice.side.engine.initiate(RULE_ID, s.world.now, acquire=packet)
+    s.world.run(5)
+    s.world.by_hand, s.flows = True, True
+    ask = s.alice.rekeys()
+    assert selectors(ask) == [(net("10.1.128.0-10.1.255.255"),), (BOB_NET,)]
+    s.ends()
 
 
 # ------------------------------------------------------------------ two calls

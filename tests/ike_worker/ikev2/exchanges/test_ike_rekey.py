@@ -6,10 +6,11 @@ import pytest
 
 from ike_worker.ikev2.child_sa import REPLACED_LIFE_S
 from ike_worker.ikev2.features.retransmission import GIVE_UP_S
-from ike_worker.ikev2.iana import ExchangeType
+from ike_worker.ikev2.iana import ExchangeType, NotifyType
 from ike_worker.ikev2.states import ChildState, State
+from ike_worker.ikev2.wire.notify import Notify
 from ipc.algorithms import KeyExchangeId
-from tests.ike_worker.ikev2.scenario import Letter, Party, Scenario
+from tests.ike_worker.ikev2.scenario import Letter, Party, Scenario, answer_to
 from tests.ike_worker.ikev2.two_sides import IKE, MORE_ID, peer_of, two_rules
 
 NONCES = ("alice asks", "alice answers", "bob asks", "bob answers")
@@ -92,6 +93,16 @@ def test_a_refused_rekey_is_tried_again_and_the_old_one_stands() -> None:
     s.bob.sa.peer = good
     assert says(s.alice.waits(30))[:1] == ["rekey ike"]
     s.ends()
+
+
+def test_a_peer_that_can_not_rekey_has_everything_made_anew() -> None:
+    """RFC 7296 section 1.3."""
+    s = Scenario()
+    (call,) = answer_to(s, s.alice.rekeys_ike(), Notify(type=NotifyType.NO_ADDITIONAL_SAS))
+    assert call.says == "IKE_SA_INIT request 0"
+    before = s.alice.sa.own_spi
+    s.ends()
+    assert s.alice.sa.own_spi != before
 
 
 def test_a_lost_response_is_sent_again_and_makes_nothing_twice() -> None:
