@@ -129,7 +129,7 @@ class CredentialReader:
             self._warn((*where[:-1], "local_id"), text)
 
     def _trust(self, table: Key, peer: PeerEntry) -> Trust:
-        authorities = self._list((*table, "ca_files"), peer.ca_files, _certificates)
+        authorities = tuple(dict.fromkeys(self._list((*table, "ca_files"), peer.ca_files, _certificates)))
         for one in authorities:
             if not one.not_before <= self._now <= one.not_after:
                 self._warn((*table, "ca_files"), f"{one} is not valid now: nothing that it has issued is taken")
@@ -146,7 +146,7 @@ class CredentialReader:
 
     def _list(self, where: Key, paths: Sequence[str], read: Callable[[FetchedFile], tuple[T, ...]]) -> tuple[T, ...]:
         found = (self._file((*where, index), path, read) for index, path in enumerate(paths))
-        return tuple(dict.fromkeys(one for some in found if some is not None for one in some))
+        return tuple(one for some in found if some is not None for one in some)
 
     def _file(self, where: Key, path: str | None, read: Callable[[FetchedFile], T]) -> T | None:
         """What is in the file; None if that is not good, which is said."""

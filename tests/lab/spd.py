@@ -29,6 +29,12 @@ class Pair:
     esp: str = "aes256gcm16-esn"
     data_path: str = "auto"
     unmatched: str = "bypass"
+    auth: str = f'auth = "psk"\npsk = "{PSK}"'
+    """The lines of [peers.NAME] that say how the two authenticate."""
+    local_id: str = ""
+    """The line of [peers.NAME] that says it, if that is not the side's own."""
+    remote_id: str = ""
+    """As `local_id`, of the other side."""
     peer_settings: str = ""
     """More lines of [peers.NAME]."""
     rule_settings: str = ""
@@ -59,10 +65,9 @@ esp = ["{values["esp"]}"]
 [peers.other]
 address = "{other.outer}"
 local_address = "{own.outer}"
-local_id = "{own.identity}"
-remote_id = "{other.identity}"
-auth = "psk"
-psk = "{PSK}"
+{values["local_id"] or f'local_id = "{own.identity}"'}
+{values["remote_id"] or f'remote_id = "{other.identity}"'}
+{values["auth"]}
 proposals = "lab"
 {values["peer_settings"]}
 
@@ -79,7 +84,10 @@ mode = "{values["mode"]}"
 """
 
 
-_CHANGEABLE = ("mode", "ike", "esp", "data_path", "unmatched", "peer_settings", "rule_settings", "rules_before")
+_CHANGEABLE = (
+    *("auth", "local_id", "remote_id", "mode", "ike", "esp", "data_path", "unmatched"),
+    *("peer_settings", "rule_settings", "rules_before"),
+)
 
 IPV4 = Pair()
 IPV6 = Pair(

@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,7 +41,7 @@ _LAUNCH = 'mount --make-rprivate / && mount -t overlay strongswan -o ro,lowerdir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """One connection of swanctl.conf: a PSK peer with one Child SA, named `net`."""
+    """One connection of swanctl.conf: a peer, by PSK if nothing else is said, with one Child SA, named `net`."""
 
     local_address: str
     remote_address: str
@@ -52,6 +53,11 @@ class Connection:
     ike_proposals: str = "aes256gcm16-prfsha256-x25519"
     esp_proposals: str = "aes256gcm16"
     mode: str = "tunnel"
+    local_auth: str = "auth = psk"
+    """Lines of `local` besides `id`."""
+    remote_auth: str = "auth = psk"
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Certificates and keys, by path below the directory of swanctl.conf."""
 
     def text(self) -> str:
         """As swanctl.conf."""
@@ -63,12 +69,12 @@ connections {{
     remote_addrs = {self.remote_address}
     proposals = {self.ike_proposals}
     local {{
-      auth = psk
-      id = {self.local_id}
+      {self.local_auth}
+      id = "{self.local_id}"
     }}
     remote {{
-      auth = psk
-      id = {self.remote_id}
+      {self.remote_auth}
+      id = "{self.remote_id}"
     }}
     children {{
       net {{
@@ -124,6 +130,10 @@ class StrongSwan:
         command = ("swanctl", *arguments, "--uri", self._vici)
         return run([*enter, "env", *environment, *command], check=check, timeout_s=timeout_s)
 
+    def configure(self, text: str) -> None:
+        """Another swanctl.conf, for the next --load-all."""
+        (self._state / "swanctl/swanctl.conf").write_text(text)
+
     def initiate(self) -> str:
         """Brings the connection up; LabError, with what swanctl said, if it can't."""
         return self.swanctl("--initiate", "--child", "net", "--timeout", "10")
@@ -152,6 +162,10 @@ class StrongSwan:
         (self._state / "strongswan.conf").write_text(self._settings())
         (self._state / "swanctl").mkdir()
         (self._state / "swanctl/swanctl.conf").write_text(self._connection.text())
+        for path, content in self._connection.files.items():
+            file = self._state / "swanctl" / path
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
         settings = f"STRONGSWAN_CONF={self._state}/strongswan.conf"
         launch = ("sh", "-c", _LAUNCH, "sh", str(self._root), "/usr/sbin/charon-systemd")
         with (self._state / "stdout.log").open("wb") as output:
