@@ -53,9 +53,14 @@ def _add_confirm(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_cut_me_off(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--cut-me-off", action="store_true", help="do it even if it cuts your own SSH connection")
+
+
 def _add_reload(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--dry-run", action="store_true", help="say what a reload would change, and which SAs it cuts")
     _add_confirm(verb)
+    _add_cut_me_off(verb)
 
 
 def _add_policy(verb: argparse.ArgumentParser) -> None:
@@ -72,10 +77,14 @@ def _add_start(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("-m", "--level", metavar="LEVEL", help="message level, 0 to 2")
     verb.add_argument("-o", "--output", metavar="FILE", help="write the log to FILE")
     verb.add_argument("--boot", action="store_true", help="only if ipsecd is enabled to come up at boot")
+    _add_confirm(verb)
+    _add_cut_me_off(verb)
 
 
 def _add_secure(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--boot", action="store_true", help="only if secure mode was on when the machine went down")
+    _add_confirm(verb)
+    _add_cut_me_off(verb)
 
 
 def _add_insecure(verb: argparse.ArgumentParser) -> None:
@@ -118,7 +127,7 @@ COMMANDS = (
     ),
     Command(
         name="confirm",
-        help="keep the policy that a reload or a rollback with --confirm has put in force",
+        help="keep what a start, secure, a reload or a rollback with --confirm has done",
         example="ipsecctl confirm",
     ),
     Command(

@@ -79,7 +79,7 @@ def _roll_back(options: argparse.Namespace) -> int:
     # Here, not above: a history needs no supervisor.
     from ipc import messages as m
     from ipsecctl.client import ask
-    from ipsecctl.commands.reload import refuse_wrong_time
+    from ipsecctl.pending import refuse_wrong_time
 
     refuse_wrong_time(options.confirm)
     if not lock_file.look(options.instance).held:

@@ -5,10 +5,11 @@ import dataclasses
 import json
 
 from ipc import messages as m
-from ipsecctl import exit_codes, lock_file
+from ipsecctl import lock_file, lockout, own_ssh
 from ipsecctl.client import ask
 from ipsecctl.errors import CommandError
 from ipsecctl.output import table
+from ipsecctl.pending import refuse_wrong_time
 
 RELOAD_WITHIN_S = 130.0
 
@@ -18,6 +19,8 @@ def run(options: argparse.Namespace) -> int:
     refuse_wrong_time(options.confirm)
     if not lock_file.look(options.instance).held:
         raise CommandError("IPsec is not running")
+    if not options.dry_run:
+        own_ssh.refuse(lockout.by_reload(options.instance), allowed=options.cut_me_off or options.confirm > 0)
     done = ask(options.instance, m.ReloadCommand(dry_run=options.dry_run, confirm_s=options.confirm), RELOAD_WITHIN_S)
     if options.json:
         print(json.dumps(dataclasses.asdict(done), indent=2))
@@ -27,12 +30,6 @@ def run(options: argparse.Namespace) -> int:
     if done.plan is not None:
         print("\n".join(plan_lines(done.plan)))
     return done.exit_code
-
-
-def refuse_wrong_time(confirm_s: float) -> None:
-    """CommandError for seconds that are none."""
-    if not 0 <= confirm_s < float("inf"):
-        raise CommandError(f"--confirm wants a number of seconds above 0, not {confirm_s:g}", exit_codes.USAGE)
 
 
 def plan_lines(plan: m.ReloadPlan) -> list[str]:

@@ -3,24 +3,34 @@
 import argparse
 
 from ipc import kept
-from ipsecctl import exit_codes, lock_file, secure_mode
+from ipsecctl import exit_codes, lock_file, lockout, own_ssh, pending, secure_mode
 from ipsecctl.asker import asker
+from ipsecctl.pending import refuse_wrong_time
 from ipsecctl.record import Record
 
 ON = "secure mode is on"
 RUNNING = f"{ON}: what the policy does not allow is dropped"
 STOPPED = f"{ON}: ipsecd does not run, so everything is dropped"
+UNDO = "insecure --yes"
 
 
 def run(options: argparse.Namespace) -> int:
     """Enters secure mode; with --boot only if it is remembered. 0 if it is as asked."""
+    refuse_wrong_time(options.confirm)
     with Record() as record:
         if options.boot:
             return at_boot(options.instance, record)
-        record.detail(f"secure mode of {options.instance}, asked for by {asker()}")
-        secure_mode.remember(options.instance)
+        instance = options.instance
+        own_ssh.refuse(lockout.by_secure(instance), allowed=options.cut_me_off or options.confirm > 0)
+        record.detail(f"secure mode of {instance}, asked for by {asker()}")
+        if options.confirm and not secure_mode.is_on():
+            pending.begin(instance, options.confirm, UNDO)
+        else:
+            secure_mode.remember(instance)
         secure_mode.enter()
-        record.say(RUNNING if lock_file.look(options.instance).held else STOPPED)
+        record.say(RUNNING if lock_file.look(instance).held else STOPPED)
+        if options.confirm:
+            record.say(f"it ends in {options.confirm:g} s unless `ipsecctl confirm` is given")
         return exit_codes.OK
 
 

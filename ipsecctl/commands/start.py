@@ -5,12 +5,14 @@ import os
 import subprocess
 
 from ipc import kept
-from ipsecctl import exit_codes, lock_file
+from ipsecctl import exit_codes, lock_file, lockout, own_ssh, pending, secure_mode
 from ipsecctl.arguments import DEFAULT_SPD
 from ipsecctl.asker import asker
 from ipsecctl.cleanup import end_orphans, unlocked_supervisor
+from ipsecctl.commands import secure
 from ipsecctl.lock_file import LockState
 from ipsecctl.modules import environment, module_command
+from ipsecctl.pending import refuse_wrong_time
 from ipsecctl.record import Record
 
 ALREADY_RUNNING = "ipsecd is already running"
@@ -20,11 +22,30 @@ START_WITHIN_S = 30.0
 
 def run(options: argparse.Namespace) -> int:
     """Starts the instance; 0 if it runs then, also if it did before."""
+    refuse_wrong_time(options.confirm)
     with Record() as record:
         if options.boot and not kept.is_enabled(options.instance):
             record.say("ipsecd is not enabled to come up at boot: ipsecctl enable changes that")
             return exit_codes.OK
-        return start(options.instance, options.spd, record, options_of_ipsecd(options))
+        if options.boot or lock_file.look(options.instance).held:
+            return start(options.instance, options.spd, record, options_of_ipsecd(options))
+        return _start_with_care(options, record)
+
+
+def _start_with_care(options: argparse.Namespace, record: Record) -> int:
+    """Starts unless that would cut the operator off; with --confirm it is undone if he is silent then."""
+    instance, seconds = options.instance, options.confirm
+    own_ssh.refuse(
+        lockout.by_start(options.spd or DEFAULT_SPD, backup=options.backup), allowed=options.cut_me_off or seconds > 0
+    )
+    if seconds:
+        pending.begin(instance, seconds, "stop", *(() if secure_mode.is_on() else (secure.UNDO,)))
+    code = start(instance, options.spd, record, options_of_ipsecd(options))
+    if seconds and not lock_file.look(instance).held:
+        pending.end(instance)
+    elif seconds:
+        record.say(f"it is stopped again after {seconds:g} s unless `ipsecctl confirm` is given")
+    return code
 
 
 def options_of_ipsecd(options: argparse.Namespace) -> tuple[str, ...]:
