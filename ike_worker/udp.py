@@ -49,10 +49,18 @@ class UdpSockets:
         "udp500-v6": (6, PORT_IKE),
         "udp4500-v6": (6, PORT_NAT_TRAVERSAL),
     }
+    STRANGERS: Mapping[str, tuple[int, int]] = {
+        "udp500-strangers-v4": (4, PORT_IKE),
+        "udp500-strangers-v6": (6, PORT_IKE),
+    }
+    """Where first messages without a cookie arrive, so that a flood of them does not stand before the others."""
 
     def __init__(self, descriptors: Mapping[str, int]) -> None:
         self._sockets = {
             key: socket.socket(fileno=descriptors[name]) for name, key in self.NAMES.items() if name in descriptors
+        }
+        self._strangers = {
+            key: socket.socket(fileno=descriptors[name]) for name, key in self.STRANGERS.items() if name in descriptors
         }
         self.dropped = 0
 
@@ -60,7 +68,7 @@ class UdpSockets:
         """For each descriptor the callback that drains it into `receiver`, as far as `screen` lets it."""
         return {
             sock.fileno(): self._reader(sock, version, port, receiver, screen)
-            for (version, port), sock in self._sockets.items()
+            for (version, port), sock in (*self._sockets.items(), *self._strangers.items())
         }
 
     def send(self, local: Endpoint, remote: Endpoint, data: bytes) -> None:
@@ -78,7 +86,7 @@ class UdpSockets:
 
     def close(self) -> None:
         """Closes all of them."""
-        for sock in self._sockets.values():
+        for sock in (*self._sockets.values(), *self._strangers.values()):
             sock.close()
 
     def _reader(

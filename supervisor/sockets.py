@@ -27,6 +27,8 @@ NAT_T_PORT = 4500
 FAMILIES = {"v4": socket.AF_INET, "v6": socket.AF_INET6}
 IPPROTO_ESP = 50
 BUFFER_BYTES = 8 * 1024 * 1024
+STRANGERS_BUFFER_BYTES = 512 * 1024
+"""Some hundred first messages: in a flood nobody should stand behind more of them than are answered in a moment."""
 COUNTERS_BYTES = 64 * 1024 * 1024
 """Sparse: memory is used only where a counter was written."""
 LISTEN_BACKLOG = 16
@@ -85,8 +87,13 @@ def open_ike_sockets(descriptors: Descriptors) -> None:
         if not _family_works(family):
             log.warning("this host has no IP%s", version)
             continue
-        _probe_port(family, NAT_T_PORT)
-        descriptors.add_socket(f"udp500-{version}", _outer_udp(family, IKE_PORT, shared=False))
+        for port in (IKE_PORT, NAT_T_PORT):
+            _probe_port(family, port)
+        descriptors.add_socket(f"udp500-{version}", _outer_udp(family, IKE_PORT, shared=True))
+        strangers = _outer_udp(family, IKE_PORT, shared=True)
+        strangers.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, STRANGERS_BUFFER_BYTES)
+        reuseport.steer(strangers, reuseport.STRANGERS_APART)
+        descriptors.add_socket(f"udp500-strangers-{version}", strangers)
         descriptors.add_socket(f"udp4500-{version}", _outer_udp(family, NAT_T_PORT, shared=True))
         # Never sends: the worker connects it to learn from which address routing would send to a peer.
         descriptors.add_socket(f"route-{version}", _outer_unbound(family))
@@ -101,7 +108,7 @@ def open_userspace(descriptors: Descriptors) -> None:
             continue
         descriptors.add_socket(f"esp-{version}", _outer_esp(family))
         shared = _outer_udp(family, NAT_T_PORT, shared=True)
-        reuseport.steer(shared)
+        reuseport.steer(shared, reuseport.STEERING)
         descriptors.add_socket(f"data:udp4500-{version}", shared)
 
 

@@ -1,4 +1,4 @@
-"""The bytes of per-socket policies and of the program that shares UDP 4500 (linux/xfrm.h, linux/filter.h)."""
+"""The bytes of per-socket policies and of the programs that share UDP 500 and 4500 (linux/xfrm.h, linux/filter.h)."""
 
 import socket
 import struct
@@ -7,7 +7,16 @@ import pytest
 
 from ipc.types import Direction
 from supervisor.bypass import bypass_policy
-from supervisor.reuseport import DATA_PATH_INDEX, STEERING, WORKER_INDEX
+from supervisor.reuseport import (
+    DATA_PATH_INDEX,
+    STEERING,
+    STRANGERS_APART,
+    STRANGERS_INDEX,
+    WORKER_INDEX,
+    Instruction,
+    steer,
+)
+from tests.lab.namespaces import gateways
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
@@ -23,21 +32,63 @@ def test_a_bypass_policy_has_the_layout_of_the_kernels_struct(family: int, direc
     assert (priority, index, found_direction, action) == (0, 0, direction, 0)
 
 
-def run_filter(payload: bytes) -> int:
+def run_filter(payload: bytes, program: tuple[Instruction, ...] = STEERING) -> int:
     """What the classic BPF machine gives for `payload`: a load beyond its end gives 0."""
     accumulator, counter = 0, 0
     while True:
-        instruction = STEERING[counter]
+        instruction = program[counter]
         counter += 1
-        if instruction.code == 0x20:
-            if instruction.k + 4 > len(payload):
+        if instruction.code in (0x20, 0x30):
+            size = 4 if instruction.code == 0x20 else 1
+            if instruction.k + size > len(payload):
                 return 0
-            (accumulator,) = struct.unpack_from("!I", payload, instruction.k)
-        elif instruction.code == 0x15:
-            counter += instruction.jump_true if accumulator == instruction.k else instruction.jump_false
+            accumulator = int.from_bytes(payload[instruction.k : instruction.k + size])
+        elif instruction.code in (0x15, 0x45):
+            met = accumulator == instruction.k if instruction.code == 0x15 else bool(accumulator & instruction.k)
+            counter += instruction.jump_true if met else instruction.jump_false
         else:
             assert instruction.code == 0x06
             return instruction.k
+
+
+def ike_header(*, exchange: int, response: bool = False, first: int = 33) -> bytes:
+    return bytes(16) + bytes((first, 0x20, exchange, 0x20 if response else 0x08)) + bytes(8)
+
+
+FIRST_MESSAGE = ike_header(exchange=34)
+OTHERS = [
+    ike_header(exchange=34, first=41),
+    ike_header(exchange=34, response=True),
+    *[ike_header(exchange=exchange) for exchange in (0, 35, 36, 37, 43, 255)],
+    FIRST_MESSAGE[:16],
+    b"",
+]
+
+
+def test_first_messages_without_a_cookie_have_a_socket_of_their_own() -> None:
+    assert run_filter(FIRST_MESSAGE, STRANGERS_APART) == STRANGERS_INDEX
+    for other in OTHERS:
+        assert run_filter(other, STRANGERS_APART) == WORKER_INDEX
+
+
+@pytest.mark.root
+def test_the_kernel_steers_as_the_program_says() -> None:
+    with gateways() as wire:
+
+        def shared() -> socket.socket:
+            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            made.bind(("10.9.0.2", 500))
+            made.settimeout(10.0)
+            return made
+
+        worker, strangers = wire.right.call(shared), wire.right.call(shared)
+        steer(strangers, STRANGERS_APART)
+        with worker, strangers, wire.left.udp_socket("10.9.0.1", 500) as sender:
+            for datagram in (FIRST_MESSAGE, *OTHERS):
+                sender.sendto(datagram, ("10.9.0.2", 500))
+            assert [worker.recv(100) for _ in OTHERS] == OTHERS
+            assert strangers.recv(100) == FIRST_MESSAGE
 
 
 def test_ike_goes_to_the_worker_and_esp_to_the_data_path() -> None:

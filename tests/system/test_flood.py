@@ -1,0 +1,116 @@
+"""A responder under attack goes on serving those who mean it."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ike_worker.ikev2.iana import ExchangeType
+from ike_worker.ikev2.selection import offer_ike
+from ike_worker.ikev2.wire.key_exchange import KeyExchangePayload
+from ike_worker.ikev2.wire.message import encode_message
+from ike_worker.ikev2.wire.nonce import Nonce
+from ipc.algorithms import KeyExchangeId
+from ipc.roles import Role
+from policy_loader.proposals import parse_ike
+from tests.lab import flood
+from tests.lab.capture import Capture, Exchange, Kind
+from tests.lab.instance import Instance
+from tests.lab.namespaces import End, Namespace, gateways, join
+from tests.lab.ping import ping
+from tests.lab.spd import IPV4
+from tests.lab.waiting import wait_until
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
+RATE, SECONDS = 20_000, 6.0
+MOST_MEMORY_KB = 400_000
+ANYBODY = """
+[peers.anybody]
+address = "any"
+local_id = "right.example"
+remote_id = "anybody.example"
+auth = "psk"
+psk = "another pre-shared key for tests only, 77aa01"
+proposals = "lab"
+
+[[rules]]
+name = "for-anybody"
+action = "protect"
+local = ["10.2.0.0/24"]
+remote = ["10.77.0.0/24"]
+peer = "anybody"
+start = "respond-only"
+"""
+
+
+def first_message() -> bytes:
+    """An IKE_SA_INIT request that the responder would gladly take."""
+    return encode_message(
+        spi_i=b"initiatr",
+        spi_r=bytes(8),
+        exchange_type=ExchangeType.IKE_SA_INIT,
+        initiator=True,
+        response=False,
+        message_id=0,
+        payloads=[
+            offer_ike((parse_ike(IPV4.ike),)),
+            KeyExchangePayload(group=KeyExchangeId.X25519, data=bytes(range(1, 33))),
+            Nonce(data=bytes(range(32))),
+        ],
+    )
+
+
+def memory_kb(pid: int) -> int:
+    """The resident memory of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmRSS:")))
+
+
+def test_a_flood_of_spoofed_first_messages_does_not_keep_an_honest_peer_out() -> None:
+    with (
+        gateways() as wire,
+        Namespace("attacker") as attacker,
+        Instance(wire.left) as left,
+        Instance(wire.right) as right,
+        Capture(wire) as capture,
+    ):
+        join(
+            End(namespace=wire.right, interface="wild0", addresses=("10.8.0.1/24",)),
+            End(namespace=attacker, interface="wild0", addresses=("10.8.0.2/24",)),
+        )
+        attacker.ip("route", "add", "default", "via", "10.8.0.1")
+        wire.right.ip("route", "add", "100.64.0.0/10", "via", "10.8.0.2")
+        try:
+            right.start(IPV4.right_spd() + ANYBODY)
+            worker = right.role(Role.IKE_WORKER)
+            assert worker is not None
+            left.start(IPV4.left_spd())
+            arguments = ("10.8.0.1", "500", str(RATE), str(SECONDS), first_message().hex())
+            sender = attacker.start(sys.executable, flood.__file__, *arguments)
+            assert sender.stdout is not None
+            assert sender.stdout.readline() == "flooding\n"
+            time.sleep(1.0)  # so long it rages before the honest peer comes
+            started = time.monotonic()
+            wait_until(
+                "the honest peer has its tunnel",
+                lambda: ping(wire.left, "10.2.0.1", source="10.1.0.1", wait_s=1.0).received == 1,
+                timeout_s=30.0,
+            )
+            elapsed = time.monotonic() - started
+            under_attack = sender.poll() is None
+            sent = int(sender.communicate(timeout=60.0)[0].split()[-1])
+            print(
+                f"{sent / SECONDS:,.0f} spoofed IKE_SA_INIT a second; connected after {elapsed:.2f} s, "
+                f"{'under attack' if under_attack else 'when it was over'}"
+            )
+            mine = [frame for frame in capture.of_kind(Kind.IKE) if frame.sender == "left" and frame.ike is not None]
+            assert elapsed < 15.0
+            assert sent > 0
+            asked = [frame for frame in mine if frame.ike is not None and frame.ike.exchange == Exchange.IKE_SA_INIT]
+            assert len(asked) >= 2, "no cookie was asked for"
+            assert right.role(Role.IKE_WORKER) == worker
+            assert memory_kb(worker.pid) < MOST_MEMORY_KB
+        except BaseException:
+            print(f"--- right ---\n{right.log()[-4000:]}\n--- left ---\n{left.log()[-3000:]}")
+            raise
