@@ -7,6 +7,7 @@ in time linear in their length. The encoders and decoders are made once for each
 import dataclasses
 import enum
 import ipaddress
+import marshal
 import operator
 import types
 import typing
@@ -15,14 +16,18 @@ from typing import Any
 
 import msgpack
 
+from ipc.algorithms import EspProposal, IkeProposal
 from ipc.errors import MessageRefused
-from ipc.messages import REGISTRY, VERSION
-from ipc.types import IpAddress, MaxLength, Secret
+from ipc.messages import REGISTRY, VERSION, KernelRule
+from ipc.types import IpAddress, MaxLength, PortRange, Secret
 
 DEFAULT_MAX_LENGTH = 1024
 """For a str, bytes or tuple whose declaration says nothing."""
 MAX_MESSAGE_BYTES = 80 * 1024 * 1024
 """Above the largest message there is (ParsePolicy); a link refuses longer ones before it reads them."""
+
+MOST_REMEMBERED = 250_000
+"""Objects of one class; beyond, all are forgotten."""
 
 Coder = Callable[[Any], Any]
 T = typing.TypeVar("T")
@@ -224,10 +229,47 @@ def _dataclass(cls: type) -> tuple[Coder, Coder]:
             fill_slot(made, decoder(item))
         return made
 
-    _ENCODERS[cls], _DECODERS[cls] = encode_fields, decode_fields
-    return encode_fields, decode_fields
+    if cls in _REMEMBERED:
+        _ENCODERS[cls], _DECODERS[cls] = _remembering_encoder(encode_fields), _remembering_decoder(decode_fields)
+    else:
+        _ENCODERS[cls], _DECODERS[cls] = encode_fields, decode_fields
+    return _ENCODERS[cls], _DECODERS[cls]
 
 
+def _remembering_encoder(encode_fields: Coder) -> Coder:
+    """One that remembers what became of each object: a policy has the same few in each rule."""
+    known: dict[int, tuple[Any, Any]] = {}
+
+    def encode_remembered(value: Any) -> Any:
+        found = known.get(id(value))
+        if found is None or found[0] is not value:
+            if len(known) >= MOST_REMEMBERED:
+                known.clear()
+            found = known[id(value)] = (value, encode_fields(value))
+        return found[1]
+
+    return encode_remembered
+
+
+def _remembering_decoder(decode_fields: Coder) -> Coder:
+    """One that gives the same object for the same values: what is the same is found to be so at once, too."""
+    known: dict[bytes, Any] = {}
+
+    def decode_remembered(values: Any) -> Any:
+        # Values as bytes, since True and 1 are equal. Version 2 writes equal values of equal types equally.
+        key = marshal.dumps(values, 2)
+        found = known.get(key)
+        if found is None:
+            if len(known) >= MOST_REMEMBERED:
+                known.clear()
+            found = known[key] = decode_fields(values)
+        return found
+
+    return decode_remembered
+
+
+_REMEMBERED = frozenset({KernelRule, EspProposal, IkeProposal, PortRange})
+"""Without a secret, and sent again and again: at each reload a whole policy."""
 _ENCODERS: dict[type, Coder] = {}
 _DECODERS: dict[type, Coder] = {}
 _NUMBERS = {cls: number for number, cls in REGISTRY.items()}

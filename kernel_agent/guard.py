@@ -47,22 +47,38 @@ class Installed:
 
 def check_rule(rule: KernelRule) -> None:
     """Refuses a rule whose numbers the kernel could not hold, or that lacks what its action needs."""
-    label = f"rule {rule.name}"
-    _require(1 <= rule.rule_id <= MAX_RULE_ID, f"{label}: id {rule.rule_id} is out of range")
-    _require(rule.position <= MAX_POSITION, f"{label}: position {rule.position} is out of range")
-    _require(rule.protocol <= 255, f"{label}: protocol {rule.protocol} is out of range")
+    fault = _fault_of(rule)
+    if fault:
+        raise Refused(f"rule {rule.name}: {fault}")
+
+
+def _fault_of(rule: KernelRule) -> str:
+    """What is wrong with it; words are made only for what is, as there may be very many rules."""
+    if not 1 <= rule.rule_id <= MAX_RULE_ID:
+        return f"id {rule.rule_id} is out of range"
+    if rule.position > MAX_POSITION:
+        return f"position {rule.position} is out of range"
+    if rule.protocol > 255:
+        return f"protocol {rule.protocol} is out of range"
     for prefix in (*rule.local, *rule.remote):
-        _require(_is_prefix(prefix), f"{label}: {prefix} is no prefix")
+        if not _is_prefix(prefix):
+            return f"{prefix} is no prefix"
     for ports in (rule.local_port, rule.remote_port):
-        _require(ports.first <= ports.last <= MAX_PORT, f"{label}: {ports.first}-{ports.last} is no port range")
-    if rule.action is not Action.PROTECT:
-        return
-    _require(bool(rule.esp_proposals), f"{label}: protect without an ESP proposal")
-    # A peer's address may be unknown: then it comes from anywhere, and only its traffic is checked.
-    if rule.manual:
-        _require(rule.peer_address is not None, f"{label}: fixed keys without the peer's address")
-    ends = {address.version for address in (rule.local_address, rule.peer_address) if address is not None}
-    _require(len(ends) < 2, f"{label}: the ends of the tunnel are of two address families")
+        if not ports.first <= ports.last <= MAX_PORT:
+            return f"{ports.first}-{ports.last} is no port range"
+    return _fault_of_protect(rule) if rule.action is Action.PROTECT else ""
+
+
+def _fault_of_protect(rule: KernelRule) -> str:
+    """A peer's address may be unknown: then it comes from anywhere, and only its traffic is checked."""
+    if not rule.esp_proposals:
+        return "protect without an ESP proposal"
+    if rule.manual and rule.peer_address is None:
+        return "fixed keys without the peer's address"
+    ours, theirs = rule.local_address, rule.peer_address
+    if ours is not None and theirs is not None and ours.version != theirs.version:
+        return "the ends of the tunnel are of two address families"
+    return ""
 
 
 def check_new_sas(sas: tuple[Sa, ...], rules: Mapping[int, KernelRule], installed: Installed) -> None:
