@@ -181,10 +181,10 @@ def public_facts(credentials: PeerCredentials) -> PublicFacts:
         requests = (CertificateData(encoding=CertificateEncoding.X509_SIGNATURE, data=names),)
     elif credentials.remote is AuthKind.PUBLIC_KEY:
         requests = (CertificateData(encoding=CertificateEncoding.RAW_PUBLIC_KEY, data=b""),)
-    subject = own.certificates[0].subject if own is not None and own.certificates else b""
-    return PublicFacts(
-        local_id=Identity(type=IdType.DER_ASN1_DN, data=subject) if subject else None, certificate_requests=requests
-    )
+    local_id = None
+    if own is not None and own.certificates and own.certificates[0].parsed.subject.rdns:
+        local_id = Identity(type=IdType.DER_ASN1_DN, data=own.certificates[0].subject)
+    return PublicFacts(local_id=local_id, certificate_requests=requests)
 
 
 def _in_order(end: Certificate, found: Iterable[Certificate]) -> tuple[Certificate, ...]:
