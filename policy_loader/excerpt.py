@@ -23,10 +23,15 @@ class Place:
 
 
 def excerpt(text: str, place: Place, hidden: Sequence[range]) -> str:
-    """Two lines, with a line's end before each: the line, and the mark. From a hidden place on a line is not shown."""
+    """Two lines, with a line's end before each: the line, and the mark. From a hidden place on a line is not shown.
+
+    Nothing where the line is blank.
+    """
     lines = text.split("\n")
     start = sum(len(line) + 1 for line in lines[: place.line - 1])
     line = lines[place.line - 1]
+    if not line.strip():
+        return ""
     cuts = [max(one.start, start) - start for one in hidden if one.start <= start + len(line) and one.stop > start]
     column = place.column - 1
     if cuts:

@@ -82,7 +82,7 @@ def check_length(key: Secret, algorithm: EspProposal) -> Secret:
 
 
 def key_of_file(content: Secret, mode: int, uid: int, algorithm: EspProposal | None) -> Secret:
-    """The key in a key_in_file or key_out_file; ValueError, which never quotes it, if it is none or not root's alone."""
+    """The key in a key_in_file or key_out_file; ValueError, which never quotes it, if it is none or open to others."""
     complaints = file.complaints(mode, uid)
     if complaints:
         raise ValueError("; ".join(complaints))

@@ -1,7 +1,7 @@
 """What a policy means: whether its parts fit together, beyond each having the right shape (RFC 4301 section 4.4)."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from ipc.algorithms import WEAK_WORDS
@@ -60,9 +60,9 @@ def check(draft: Draft) -> Findings:
     _check_proposals(draft, doubtful)
     _check_peers(draft, wrong, doubtful)
     _check_names(draft.rules, wrong)
-    if len(draft.rules) > MOST_RULES:
-        wrong(("rules",), f"there are {len(draft.rules)} rules, at most {MOST_RULES} are allowed")
+    _check_count(draft.rules, wrong)
     selected = []
+    settled = []
     for rule in draft.rules:
         if len(problems) >= MOST_PROBLEMS:
             break
@@ -70,9 +70,11 @@ def check(draft: Draft) -> Findings:
         one = select(rule, peer)
         _check_rule(one, peer, draft, wrong, doubtful)
         selected.append(one)
+        if peer is None or not isinstance(peer.address, HostName) or rule.entry.mode is Mode.TUNNEL:
+            settled.append(one)
     for reference in draft.damaged[:MOST_PROBLEMS]:
         _check_reference(reference, draft, wrong)
-    _check_shadows(selected, doubtful)
+    _check_shadows(settled, doubtful)
     return Findings(problems=tuple(problems), warnings=tuple(warnings), selected=tuple(selected))
 
 
@@ -91,8 +93,10 @@ def _check_proposals(draft: Draft, doubtful: Say) -> None:
         words = [("ike", index, ike_words(one)) for index, one in enumerate(proposals.ike)]
         words += [("esp", index, esp_words(one)) for index, one in enumerate(proposals.esp)]
         for kind, index, text in words:
-            for word in text.split("-"):
-                if word in WEAK_WORDS:
+            named = text.split("-")
+            for word in named:
+                # The PRF that follows from a weak hash is not told of as well.
+                if word in WEAK_WORDS and word.removeprefix("prf") not in set(named) - {word}:
                     doubtful(("proposals", name, kind, index), f'"{word}" is weak: {WEAK_WORDS[word]}')
 
 
@@ -146,6 +150,11 @@ def check_ends(key: Key, peer: PeerEntry, wrong: Say) -> None:
 
 
 # ------------------------------------------------------------- rules
+
+
+def _check_count(rules: Collection[Rule], wrong: Say) -> None:
+    if len(rules) > MOST_RULES:
+        wrong(("rules",), f"there are {len(rules)} rules, at most {MOST_RULES} are allowed")
 
 
 def _check_names(rules: Iterable[Rule], wrong: Say) -> None:

@@ -1,35 +1,18 @@
 """Policy files by example: each bad one with all that must be said of it, each good one with its warnings."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from ipc import codec
 from ipc.messages import AddNegotiationRule, AddPeer, AddPolicy
-from ipc.types import Action, Secret
-from policy_loader import policy_file
+from ipc.types import Action
 from policy_loader.errors import PolicyError
-from policy_loader.policy_file import FetchedFile, LoadedPolicy
-from policy_loader.rule_ids import RuleIds
-
-CORPUS = Path(__file__).parent / "corpus"
-GOOD = sorted((CORPUS / "good").glob("*.spd"))
-BAD = sorted((CORPUS / "bad").glob("*.spd"))
-KEY_FILE = FetchedFile(content=Secret(b"a key that came from a file\n"), mode=0o600, uid=0)
-
-
-def load(path: Path) -> LoadedPolicy:
-    file = policy_file.read(path.name, path.read_bytes(), 0o600, 0)
-    return file.compile(dict.fromkeys(file.secret_files(), KEY_FILE), RuleIds())
+from tests.policy_loader.corpus_files import BAD, CORPUS, GOOD, load, written
 
 
 def expected(path: Path) -> str:
     return path.with_suffix(".expected").read_text()
-
-
-def written(complaints: Iterable[str]) -> str:
-    return "".join(f"{one}\n" for one in complaints)
 
 
 def test_the_corpus_is_there() -> None:
