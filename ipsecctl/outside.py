@@ -1,34 +1,45 @@
-"""What can be seen of an instance that has no supervisor, or none that answers: lock, processes, kernel objects."""
+"""What can be seen of an instance that has no supervisor, or none that answers: lock, processes, kernel objects.
 
-import json
+psutil and all that needs it is loaded only where there is a process to look at: one that is stopped and left nothing
+should be reported as quickly as one that runs.
+"""
+
 from collections.abc import Iterator, Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from ipc.roles import Role
-from ipc.status import Status
-from ipsecctl import kernel_objects, processes, programs
+from ipsecctl import kernel_objects, programs
 from ipsecctl.findings import Finding, finding, ports_taken
 from ipsecctl.lock_file import LockState
-from ipsecctl.offenders import offender, seen
-from ipsecctl.processes import Process
-from ipsecctl.report import Report, parse
+from ipsecctl.report import Report, blank
 from ipsecctl.saved import Saved
 from ipsecctl.saved import read as read_saved
 
+if TYPE_CHECKING:
+    from ipsecctl.processes import Process
 
-def observe(instance: str, lock: LockState, counter: kernel_objects.Counter, timeout_s: float) -> Report:
-    """The status, of which only the outside is known; `timeout_s` is how long the supervisor was waited for."""
+
+def observe(instance: str, lock: LockState, deadline: float, timeout_s: float) -> Report:
+    """The status, of which only the outside is known, by the monotonic `deadline`.
+
+    `timeout_s` is how long the supervisor was waited for.
+    """
     saved = read_saved(instance)
-    phase = "unknown" if lock.held else "stopped"
-    pid = lock.pid if lock.held else 0
-    report = parse(Status(running=lock.held, phase=phase, mode="none", instance=instance, pid=pid).to_json())
+    report = blank(instance, running=lock.held, pid=lock.pid if lock.held else 0)
     holder = holder_of(instance, lock)
     namespace = programs.namespace_of(holder) if holder else saved.network_namespace
-    found = processes.find(instance, namespace)
-    report.processes = [shown for one in found if (shown := seen(one)) is not None]
-    objects = counter.result()
+    found: Sequence[Process] = ()
+    if programs.running(instance):
+        from ipsecctl import processes
+        from ipsecctl.offenders import seen
+
+        found = processes.find(instance, namespace)
+        report.processes = [shown for one in found if (shown := seen(one)) is not None]
     if namespace not in (0, programs.namespace_of("self")):
         objects = kernel_objects.Counted(lines=(), error="they are in another network namespace")
+    else:
+        objects = kernel_objects.count(deadline)
     report.kernel_objects = [_kind(line) for line in objects.lines]
     if objects.secure:
         report.mode = "secure"
@@ -43,15 +54,19 @@ def holder_of(instance: str, lock: LockState) -> int:
     """The supervisor that holds the lock; 0 if nobody does, or if the pid in it was given to another process later."""
     if not lock.held:
         return 0
+    from ipsecctl import processes
+
     named = processes.identify(lock.pid, instance)
     is_supervisor = named is not None and named.role is Role.SUPERVISOR
     return lock.pid if is_supervisor or lock.names_a_process else 0
 
 
 def of_silent(
-    lock: LockState, holder: int, saved: Saved, found: Sequence[Process], timeout_s: float
+    lock: LockState, holder: int, saved: Saved, found: "Sequence[Process]", timeout_s: float
 ) -> Iterator[Finding]:
     """The lock is held, by the process `holder` if it is a supervisor, and nobody answers."""
+    from ipsecctl import processes
+
     if holder:
         why = "is stopped by a signal" if processes.is_stopped(holder) else "holds the lock"
         sentence = f"the supervisor (pid {holder}) {why} and did not answer within {timeout_s:g} s"
@@ -61,17 +76,17 @@ def of_silent(
     known = {(one.pid, one.start_time) for one in saved.roles}
     for process in found:
         if process.pid != holder and (process.pid, process.start_time) not in known:
-            yield from offender("illicit-process", process, "is none that the supervisor has saved")
+            yield from _offender("illicit-process", process, "is none that the supervisor has saved")
     yield from _dead(saved, found)
     yield from ports_taken(holder)
 
 
 def of_stopped(
-    lock: LockState, saved: Saved, found: Sequence[Process], objects: kernel_objects.Counted
+    lock: LockState, saved: Saved, found: "Sequence[Process]", objects: kernel_objects.Counted
 ) -> Iterator[Finding]:
     """Nobody holds the lock: whatever is there is a leftover."""
     for process in found:
-        yield from offender("orphaned-process", process, f"runs, and nobody holds {lock.path}")
+        yield from _offender("orphaned-process", process, f"runs, and nobody holds {lock.path}")
     if lock.exists:
         sentence = f"{lock.path} is held by nobody: {_what_became_of(lock.pid)}; ipsecctl stop cleans up"
         yield finding("stale-lock", sentence)
@@ -85,12 +100,18 @@ def of_stopped(
     yield from ports_taken(0)
 
 
+def _offender(code: str, process: "Process", what: str) -> Iterator[Finding]:
+    from ipsecctl.offenders import offender
+
+    return offender(code, process, what)
+
+
 def _kind(line: str) -> Any:
     count, _, kind = line.partition(" ")
-    return parse(json.dumps({"kind": kind, "count": int(count)}))
+    return SimpleNamespace(kind=kind, count=int(count))
 
 
-def _dead(saved: Saved, found: Sequence[Process]) -> Iterator[Finding]:
+def _dead(saved: Saved, found: "Sequence[Process]") -> Iterator[Finding]:
     alive = {(one.pid, one.start_time) for one in found}
     for one in saved.roles:
         if (one.pid, one.start_time) not in alive:

@@ -19,6 +19,30 @@ def parse(text: str) -> Report:
     return json.loads(text, object_hook=lambda fields: SimpleNamespace(**fields))
 
 
+def blank(instance: str, *, running: bool, pid: int) -> Report:
+    """The status of an instance of which nothing else is known: as `ipc.status.Status` has it, which loads slowly."""
+    return SimpleNamespace(
+        format=2,
+        running=running,
+        phase="unknown" if running else "stopped",
+        mode="none",
+        instance=instance,
+        pid=pid,
+        start_time=0.0,
+        up_s=0.0,
+        policy=None,
+        data_path=None,
+        roles=[],
+        tunnels=[],
+        down=[],
+        stored_ike_sas=0,
+        refused_messages=0,
+        findings=[],
+        processes=[],
+        kernel_objects=[],
+    )
+
+
 def render(report: Report) -> list[str]:
     """The lines of a status. The first two are those of ipsec_setup(8)."""
     lines = [coloured("IPsec running", GREEN) if report.running else "IPsec stopped"]

@@ -11,12 +11,13 @@ import os
 import time
 
 from ipc import status_socket
+from ipc.patience import patient
 from ipsecctl import exit_codes, findings, lock_file
 from ipsecctl.lock_file import LockState
 from ipsecctl.report import Report, parse, render
 
-ANSWER_WITHIN_S = 1.0
-SEEN_WITHIN_S = 1.8
+ANSWER_WITHIN_S = patient(1.0)
+SEEN_WITHIN_S = patient(1.8)
 """All that can be seen without an answer, the wait for one included."""
 STATE_NAME = "state.json"
 LSB_RUNNING, LSB_DEAD_WITH_STATE, LSB_DEAD_WITH_LOCK, LSB_STOPPED = 0, 1, 2, 3
@@ -56,10 +57,7 @@ def observe(instance: str, lock: LockState) -> Report:
 
 
 def _observe_from_outside(instance: str, lock: LockState, deadline: float) -> Report:
-    # Here, not above: an instance that answers is reported without it. The counter works while the rest is loaded.
-    from ipsecctl.kernel_objects import Counter
-
-    counter = Counter(deadline)
+    # Here, not above: an instance that answers is reported without it.
     from ipsecctl import outside
 
-    return outside.observe(instance, lock, counter, ANSWER_WITHIN_S)
+    return outside.observe(instance, lock, deadline, ANSWER_WITHIN_S)

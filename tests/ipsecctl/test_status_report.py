@@ -5,7 +5,7 @@ import pytest
 from ipc.status import DownRule, Finding, KernelObjects, PolicyStatus, RoleStatus, SeenProcess, Status
 from ipsecctl.commands.status import lsb_code
 from ipsecctl.lock_file import LockState
-from ipsecctl.report import LONGEST_LIST, parse, render
+from ipsecctl.report import LONGEST_LIST, blank, parse, render
 
 
 def rendered(status: Status) -> list[str]:
@@ -90,3 +90,9 @@ def test_o12_without_a_supervisor_what_is_seen_is_listed() -> None:
 )
 def test_o11_lsb_codes(held: bool, exists: bool, state_left: bool, code: int) -> None:
     assert lsb_code(LockState(path="p", exists=exists, held=held, pid=0), state_left) == code
+
+
+def test_the_blank_report_is_a_status_of_which_nothing_is_known() -> None:
+    for running, phase, pid in ((True, "unknown", 7), (False, "stopped", 0)):
+        status = Status(running=running, phase=phase, mode="none", instance="/run/a", pid=pid)
+        assert blank("/run/a", running=running, pid=pid) == parse(status.to_json())

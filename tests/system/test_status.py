@@ -197,7 +197,7 @@ def test_o12_a_supervisor_that_is_stopped_is_told_with_all_that_can_be_seen_with
     os.kill(supervisor, signal.SIGCONT)
     assert (said.code, said.lines[0], said.codes()) == (1, "IPsec running", ["unresponsive"])
     assert f"the supervisor (pid {supervisor}) is stopped by a signal" in said.out
-    assert "6 policies" in said.out
+    assert re.search(r"\d+ policies", said.out)
     assert f"ike_worker pid {pid_of(instance, Role.IKE_WORKER)}" in said.lines
     assert said.seconds < 20
 
