@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import ipc
+from ipc.patience import patient
 from ipsecctl.errors import CommandError
 
 
@@ -16,6 +17,7 @@ class ModuleFailed(CommandError):
 def run_module(module: str, *arguments: str, within_s: float) -> str:
     """What one of our modules prints when it is run; ModuleFailed if it fails, or takes longer than `within_s`."""
     what = " ".join((module, *arguments))
+    bound_s = patient(within_s)
     try:
         done = subprocess.run(
             module_command(module, *arguments),
@@ -25,13 +27,13 @@ def run_module(module: str, *arguments: str, within_s: float) -> str:
             errors="replace",
             cwd="/",
             env=environment(),
-            timeout=within_s,
+            timeout=bound_s,
             check=False,
         )
     except OSError as error:
         raise ModuleFailed(f"{what} can't be run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
-        raise ModuleFailed(f"{what} did not finish within {within_s:g} s") from error
+        raise ModuleFailed(f"{what} did not finish within {bound_s:g} s") from error
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:]
         raise ModuleFailed(last[0][-500:] if last else f"{what}: exit code {done.returncode}")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ipc import messages as m
+from ipc.patience import patient
 from ipc.roles import Role
 from ipc.types import DataPathKind
 from supervisor import secure_mode, sockets
@@ -22,7 +23,7 @@ from supervisor.errors import FileMissing, FileRefused, NotConfigured, StartFail
 from supervisor.instance import Instance
 from supervisor.start_policy import Candidate, StartPolicies
 
-START_WITHIN_S = 10.0
+START_WITHIN_S = patient(10.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,14 @@
-"""What all tests share: which of them can run here."""
+"""What all tests share: which of them can run here, and how long things may take."""
 
 import os
 import shutil
 
 import pytest
+
+from ipc.patience import VARIABLE
+
+# Several tests run at once on few cores.
+os.environ.setdefault(VARIABLE, "3")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 
 from ipc import kept
+from ipc.patience import patient
 from ipsecctl import exit_codes, lock_file, lockout, own_ssh, pending, secure_mode
 from ipsecctl.arguments import DEFAULT_SPD
 from ipsecctl.asker import asker
@@ -16,7 +17,7 @@ from ipsecctl.pending import refuse_wrong_time
 from ipsecctl.record import Record
 
 ALREADY_RUNNING = "ipsecd is already running"
-START_WITHIN_S = 30.0
+START_WITHIN_S = patient(30.0)
 """The supervisor gives itself ten seconds, and some more to undo a start that failed."""
 
 

@@ -5,6 +5,7 @@ import time
 
 from ipc import messages as m
 from ipc import status_socket
+from ipc.patience import patient
 from ipc.roles import Role
 from ipsecctl import exit_codes, lock_file, processes
 from ipsecctl.asker import asker
@@ -13,8 +14,8 @@ from ipsecctl.client import ask
 from ipsecctl.errors import NoAnswer
 from ipsecctl.record import Record
 
-STOP_WITHIN_S = 15.0
-SIGN_OF_LIFE_WITHIN_S = 2.0
+STOP_WITHIN_S = patient(15.0)
+SIGN_OF_LIFE_WITHIN_S = patient(2.0)
 
 
 def run(options: argparse.Namespace) -> int:

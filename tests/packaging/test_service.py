@@ -1,9 +1,9 @@
 """ipsecd as its systemd unit runs it: in the foreground, with the unit's capabilities, heard by its manager."""
 
-import contextlib
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,8 +39,11 @@ class Manager:
         self.heard: list[str] = []
         self._instance = instance
         self._address = str(folder / "notify")
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self._address)
+        # At once: the kernel keeps ten datagrams only, and ipsecd does not wait for us.
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
         self.ipsecd: subprocess.Popen[bytes] | None = None
 
     def start(self, spd: str = SPD) -> None:
@@ -55,15 +58,19 @@ class Manager:
 
     def hears(self, what: str) -> bool:
         """Whether `what` has come, behind all that this has said True to."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self.heard.append(self._socket.recv(4096).decode().partition("\n")[0])
         if what not in self.heard:
             return False
         del self.heard[: self.heard.index(what) + 1]
         return True
 
+    def _listen(self) -> None:
+        while said := self._socket.recv(4096):
+            self.heard.append(said.decode().partition("\n")[0])
+
     def close(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
+            own.sendto(b"", self._address)
+        self._listener.join()
         self._socket.close()
         if self.ipsecd is not None:
             self.ipsecd.kill()
@@ -84,7 +91,7 @@ def manager(instance: Instance, tmp_path: Path) -> Iterator[Manager]:
 
 
 def wait_for(manager: Manager, what: str) -> None:
-    wait_until(f"the manager hears {what}", lambda: manager.hears(what), timeout_s=20.0)
+    wait_until(f"the manager hears {what}", lambda: manager.hears(what))
 
 
 def test_the_unit_grants_what_ipsecd_needs_and_hears_how_it_fares(instance: Instance, manager: Manager) -> None:
