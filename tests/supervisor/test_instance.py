@@ -144,6 +144,19 @@ def test_a_worker_that_was_killed_gets_its_ike_sas_back(stage: Stage) -> None:
     )
 
 
+def test_a_worker_that_is_up_but_never_ready_is_started_again_and_status_tells_why(stage: Stage) -> None:
+    stage.start_stand_ins(STAND_IN_READY_S="10")
+    old = stage.pid(Role.IKE_WORKER)
+    os.kill(old, signal.SIGRTMIN + 1)
+    wait_until("what it saved is held", lambda: stage.status()["stored_ike_sas"] == 2)
+    os.kill(old, signal.SIGKILL)
+    wait_until("its successor is up", stage.is_back(Role.IKE_WORKER, old), timeout_s=60.0)
+    successor = stage.pid(Role.IKE_WORKER)
+    assert stage.role(Role.IKE_WORKER)["state"] == "up"
+    wait_until("nobody waits for it any longer", gone(successor), timeout_s=90.0)
+    wait_until("status tells why", lambda: "it is not ready after 10 s" in stage.role(Role.IKE_WORKER)["last_exit"])
+
+
 def test_a_role_that_keeps_dying_is_started_less_and_less_often(stage: Stage) -> None:
     stage.start()
     for _ in range(2):

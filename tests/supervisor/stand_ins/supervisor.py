@@ -1,6 +1,7 @@
 """`ipsecd` with stand-ins for its roles.
 
-STAND_IN_SILENCE_S is how long its watchdog bears silence, STAND_IN_BROKEN a role that dies whenever it is started.
+STAND_IN_SILENCE_S is how long its watchdog bears silence, STAND_IN_READY_S how long a worker may take to be ready,
+STAND_IN_BROKEN a role that dies whenever it is started.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ def main() -> int:
     """The command."""
     watchdog.INTERVAL_S = instance.INTERVAL_S = 0.2
     watchdog.SILENCE_S = float(os.environ.get("STAND_IN_SILENCE_S", "10"))
+    instance.READY_WITHIN_S = float(os.environ.get("STAND_IN_READY_S", "30"))
     ipsecd.run = lambda settings, starter: daemon.run(settings, starter, TABLE)
     return ipsecd.main()
 

@@ -1,4 +1,8 @@
-"""A worker with one IKE SA that it has saved. SIGUSR1: says what it may not. SIGUSR2: hangs. SIGRTMIN: saves poison."""
+"""A worker with one IKE SA that it has saved.
+
+SIGUSR1: says what it may not. SIGUSR2: hangs. SIGRTMIN: saves poison. SIGRTMIN+1: saves what keeps its successor from
+ever being ready.
+"""
 
 import os
 import signal
@@ -14,13 +18,16 @@ from ipc.types import Secret
 
 SPI = b"stand-in"
 POISON = m.IkeSaSnapshot(spi=b"poisoned", state=Secret(b"whoever restores this dies"))
+HESITATION = m.IkeSaSnapshot(spi=b"hesitate", state=Secret(b"whoever restores this is never ready"))
 restored = 0
+hesitates = False
 
 
 def on_restore(message: m.RestoreIkeSas, _peer: bytes) -> None:
-    global restored
+    global restored, hesitates
     if POISON in message.snapshots:
         os._exit(9)
+    hesitates = hesitates or HESITATION in message.snapshots
     restored += len(message.snapshots)
     if message.last:
         agent.send(m.AllocateSpi(request_id=1, count=1))
@@ -36,7 +43,13 @@ def save_poison(_number: int, _frame: object) -> None:
     supervisor.send(m.SaveIkeSas(sequence=2, saved=(POISON,), forgotten=()))
 
 
+def save_hesitation(_number: int, _frame: object) -> None:
+    supervisor.send(m.SaveIkeSas(sequence=2, saved=(HESITATION,), forgotten=()))
+
+
 def on_saved(_message: m.IkeSasSaved, _peer: bytes) -> None:
+    if hesitates:
+        return
     tunnel = m.IkeSaStatus(
         peer=f"restored-{restored}",
         state="established",
@@ -62,5 +75,6 @@ supervisor = process.open_supervisor_link(
 signal.signal(signal.SIGUSR1, lambda _number, _frame: agent._socket.send(b"not a message"))
 signal.signal(signal.SIGUSR2, lambda _number, _frame: time.sleep(3600))
 signal.signal(signal.SIGRTMIN, save_poison)
+signal.signal(signal.SIGRTMIN + 1, save_hesitation)
 process.say_hello()
 process.run()
