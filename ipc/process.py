@@ -30,6 +30,8 @@ DESCRIPTORS_VARIABLE = "IPSECD_DESCRIPTORS"
 LOG_LEVEL_VARIABLE = "IPSECD_LOG_LEVEL"
 LISTENER_PREFIX = "link:"
 """A descriptor of this name is the listener of that link."""
+STILL_WORKING_S = 1.0
+"""How often a role that has much to do says that it is alive."""
 SUPERVISOR_OPTION = "--supervisor"
 
 CAPABILITIES: Mapping[Role, frozenset[int]] = {
@@ -79,6 +81,7 @@ class RoleProcess:
         self._channels: list[Channel] = []
         self._supervisor: Channel | None = None
         self._on_stop: Callable[[float], None] | None = None
+        self._said_working_at = 0.0
 
     @classmethod
     def start(cls, role: Role) -> "RoleProcess":
@@ -143,6 +146,13 @@ class RoleProcess:
         """Tells the supervisor that this role is ready to work."""
         self._to_supervisor(m.Hello(pid=os.getpid(), start_time=self._start_time))
 
+    def still_working(self) -> None:
+        """To be called in the midst of long work: once a second it answers the question that nobody could read yet."""
+        now = time.monotonic()
+        if now - self._said_working_at >= STILL_WORKING_S:
+            self._said_working_at = now
+            self._say_healthy(0)
+
     def finish(self, summary: str) -> None:
         """Says Stopped and ends the loop."""
         self._to_supervisor(m.Stopped(summary=summary))
@@ -162,8 +172,11 @@ class RoleProcess:
         self._supervisor.try_send(message)
 
     def _on_health_question(self, question: m.HealthQuestion, _peer: bytes) -> None:
+        self._say_healthy(question.sequence)
+
+    def _say_healthy(self, sequence: int) -> None:
         refused = sum(channel.refused for channel in self._channels)
-        self._to_supervisor(m.HealthAnswer(sequence=question.sequence, refused_messages=refused))
+        self._to_supervisor(m.HealthAnswer(sequence=sequence, refused_messages=refused))
 
     def _on_stop_message(self, stop: m.Stop, _peer: bytes) -> None:
         if self._on_stop is None:

@@ -15,7 +15,7 @@ from kernel_agent import clean
 from kernel_agent.agent import Agent, Speech, Surroundings
 from kernel_agent.data_path import DataPath, DataPathError
 from kernel_agent.drift import LOOK_EVERY_S
-from kernel_agent.probe import KernelEsp, probe_kernel_esp
+from kernel_agent.probe import KernelEsp, ScratchSockets, probe_kernel_esp, scratch_sockets
 from kernel_agent.userspace.userspace_path import UserspacePath
 from kernel_agent.xfrm.xfrm_path import XfrmPath
 
@@ -23,9 +23,10 @@ from kernel_agent.xfrm.xfrm_path import XfrmPath
 class AgentProcess:
     """The agent with its links and sockets."""
 
-    def __init__(self, process: RoleProcess, esp: KernelEsp) -> None:
+    def __init__(self, process: RoleProcess, esp: KernelEsp, scratch: ScratchSockets) -> None:
         self._process = process
         self._esp = esp
+        self._scratch = scratch
         self._data_path_link: Channel | None = None
         self._userspace: UserspacePath | None = None
         self._agent = Agent(
@@ -57,10 +58,20 @@ class AgentProcess:
         if message.kind is DataPathKind.KERNEL:
             if not self._esp.present:
                 raise DataPathError(self._esp.detail)
-            return XfrmPath(self._process.loop, drop_leftovers=clean.remove_around_tun)
+            return XfrmPath(
+                self._process.loop,
+                drop_leftovers=clean.remove_around_tun,
+                scratch=self._scratch.xfrm,
+                working=self._process.still_working,
+            )
         if message.kind is not DataPathKind.USERSPACE:
             raise DataPathError("automatic is no data path: the supervisor decides")
-        self._userspace = UserspacePath(message.tun_interface, self._say_to_data_path)
+        self._userspace = UserspacePath(
+            message.tun_interface,
+            self._say_to_data_path,
+            scratch=self._scratch,
+            working=self._process.still_working,
+        )
         if self._data_path_link is None:
             self._data_path_link = self._process.open_link(
                 AGENT_DATA_PATH,
@@ -94,9 +105,9 @@ class AgentProcess:
 
 def main() -> int:
     """Runs the role until the supervisor stops it."""
-    esp = probe_kernel_esp()
+    esp, scratch = probe_kernel_esp(), scratch_sockets()
     process = RoleProcess.start(Role.KERNEL_AGENT)
-    AgentProcess(process, esp)
+    AgentProcess(process, esp, scratch)
     process.run()
     return 0
 

@@ -231,6 +231,7 @@ class Agent:
             policy = batch.commit(message)
             if batch.begin.check_only:
                 self._check(policy)
+                data_path.check_policy(policy)
                 self._speech.loader(m.PolicyInstalled(generation=policy.generation))
                 return
             if policy == self._enforced:

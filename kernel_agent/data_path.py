@@ -58,6 +58,9 @@ class DataPath(Protocol):
     def install_policy(self, policy: SecurityPolicy) -> None:
         """Enforces `policy` in place of the present one, all or nothing; DataPathError with nothing changed."""
 
+    def check_policy(self, policy: SecurityPolicy) -> None:
+        """Whether it could be enforced, with nothing changed; DataPathError if not. Only what is new costs time."""
+
     def drift(self, policy: SecurityPolicy) -> tuple[str, ...]:
         """How the kernel's policies differ from `policy`, installed last, in words; a look that costs little."""
 

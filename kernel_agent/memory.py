@@ -38,6 +38,11 @@ class MemoryPath:
         self.policy = policy
         self.differences = ()
 
+    def check_policy(self, policy: SecurityPolicy) -> None:
+        """Refuses what `install_policy` would."""
+        if self.refuse or self.refuse_policies:
+            raise DataPathError(self.refuse or self.refuse_policies)
+
     def drift(self, policy: SecurityPolicy) -> tuple[str, ...]:
         """What the test says."""
         return self.differences

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipc.algorithms import AES128GCM16, IntegrityId
 from ipc.messages import Sa
 from ipc.types import Direction, Mode, Secret
-from kernel_agent.xfrm.constants import NETLINK_XFRM, XfrmMessage
+from kernel_agent.xfrm.constants import NETLINK_ROUTE, NETLINK_XFRM, XfrmMessage
 from kernel_agent.xfrm.messages import new_sa
 from kernel_agent.xfrm.netlink import NetlinkError, Request, RequestSocket
 
@@ -26,6 +26,14 @@ class KernelEsp:
     detail: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScratchSockets:
+    """Netlink in a namespace that holds nothing else and vanishes with them."""
+
+    xfrm: RequestSocket
+    route: RequestSocket
+
+
 @contextmanager
 def scratch_namespace() -> Iterator[None]:
     """Within it, this thread is in a new network namespace. Needs root. Sockets made there keep the namespace."""
@@ -38,6 +46,12 @@ def scratch_namespace() -> Iterator[None]:
             _call("setns", _libc.setns(home, _CLONE_NEWNET))
     finally:
         os.close(home)
+
+
+def scratch_sockets() -> ScratchSockets:
+    """For the life of the process: what a policy is tried with. Needs root, and no namespace is left behind."""
+    with scratch_namespace():
+        return ScratchSockets(xfrm=RequestSocket(NETLINK_XFRM), route=RequestSocket(NETLINK_ROUTE))
 
 
 def probe_kernel_esp() -> KernelEsp:

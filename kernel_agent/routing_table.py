@@ -126,6 +126,19 @@ class RoutingTable:
             self._apply(self.present(), before)
             raise
 
+    def check(self, wanted: RoutingPlan, scratch: "RoutingTable") -> None:
+        """Has the kernel of `scratch`, where nothing else is, take the rules that are new, and takes them away again.
+
+        OSError if it does not.
+        """
+        present = set(self.present().rules)
+        fresh = tuple(body for body in map(pack_rule, wanted.rules) if body not in present)
+        nothing = Present(rules=(), routes=())
+        try:
+            scratch._apply(nothing, Present(rules=fresh, routes=()))
+        finally:
+            scratch._apply(scratch.present(), nothing)
+
     def _apply(self, present: Present, wanted: Present) -> None:
         """At every step a packet that is led into the TUN before and after is so."""
         rules, routes = _Difference(wanted.rules, present.rules), _Difference(wanted.routes, present.routes)

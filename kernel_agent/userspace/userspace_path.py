@@ -22,6 +22,7 @@ from ipc.types import DataPathKind
 from kernel_agent import clean, netfilter
 from kernel_agent.data_path import Answered, DataPathError, Done, Listener, Lost, SecurityPolicy
 from kernel_agent.drift import DriftWatch
+from kernel_agent.probe import ScratchSockets
 from kernel_agent.routes import plan
 from kernel_agent.routing_table import Link, RoutingTable
 from kernel_agent.xfrm.constants import NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM
@@ -73,11 +74,20 @@ class UserspacePath:
 
     kind = DataPathKind.USERSPACE
 
-    def __init__(self, tun_interface: str, send: Send) -> None:
+    def __init__(
+        self,
+        tun_interface: str,
+        send: Send,
+        *,
+        scratch: ScratchSockets | None = None,
+        working: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`scratch` is netlink in a namespace where policies may be tried; `working` is called now and then."""
+        self._scratch = scratch
         self._tun_interface = tun_interface
         self._send = send
-        self.xfrm = RequestSocket(NETLINK_XFRM)
-        self.route = RequestSocket(NETLINK_ROUTE)
+        self.xfrm = RequestSocket(NETLINK_XFRM, working)
+        self.route = RequestSocket(NETLINK_ROUTE, working)
         self.netfilter = RequestSocket(NETLINK_NETFILTER)
         self._policies = PolicyTable(self.xfrm)
         self._drift = DriftWatch(self.xfrm, self._policies)
@@ -136,6 +146,18 @@ class UserspacePath:
             raise DataPathError(f"the kernel did not take the policy: {error.strerror}") from error
         self._policy = policy
         self._send_policy(policy)
+
+    def check_policy(self, policy: SecurityPolicy) -> None:
+        """Tries what is new in the namespace aside: policies and routing rules. Routes can't be refused."""
+        if self._scratch is None:
+            return
+        tun = self._tun()
+        try:
+            routing = plan(policy.rules, self._routing.addresses(), tun.index)
+            self._policies.check(userspace_policies(policy.rules, tun.index), PolicyTable(self._scratch.xfrm))
+            self._routing.check(routing, RoutingTable(self._scratch.route))
+        except OSError as error:
+            raise DataPathError(f"the kernel would not take the policy: {error.strerror}") from error
 
     def drift(self, policy: SecurityPolicy) -> tuple[str, ...]:
         """As the policy table has it. To install it again mends marks and routes too."""

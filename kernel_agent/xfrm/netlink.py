@@ -8,7 +8,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kernel_agent.xfrm import constants as c
@@ -51,7 +51,9 @@ class RequestSocket:
     `writes` counts the requests that may change something (all but dumps and single questions).
     """
 
-    def __init__(self, protocol: int) -> None:
+    def __init__(self, protocol: int, working: Callable[[], None] = lambda: None) -> None:
+        """`working` is called between the parts of what takes long."""
+        self._working = working
         self.writes = 0
         self._sequence = 0
         self._socket = _open(protocol, groups=0)
@@ -65,6 +67,7 @@ class RequestSocket:
         results: list[NetlinkError | None] = []
         for start in range(0, len(requests), MESSAGES_PER_SEND):
             results += self._transact_batch(requests[start : start + MESSAGES_PER_SEND])
+            self._working()
         return results
 
     def execute(self, requests: Sequence[Request]) -> None:
@@ -138,6 +141,7 @@ class RequestSocket:
         unpack, wanted = NLMSG_HEADER.unpack_from, self._sequence
         while True:
             data = self._socket.recv(RECEIVE_BYTES)
+            self._working()
             offset = 0
             # As `_split`, without an object in between: there may be a hundred thousand.
             while offset + 16 <= len(data):

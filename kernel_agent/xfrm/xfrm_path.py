@@ -8,7 +8,7 @@ import errno
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ipc.loop import Loop
 from ipc.messages import Expire, Sa, SaName, Usage
@@ -34,12 +34,20 @@ class XfrmPath:
     kind = DataPathKind.KERNEL
 
     def __init__(
-        self, loop: Loop, drop_leftovers: Callable[[], object], wall_clock: Callable[[], float] = time.time
+        self,
+        loop: Loop,
+        drop_leftovers: Callable[[], object],
+        wall_clock: Callable[[], float] = time.time,
+        *,
+        scratch: RequestSocket | None = None,
+        working: Callable[[], None] = lambda: None,
     ) -> None:
+        """`scratch` is XFRM netlink in a namespace where policies may be tried; `working` is called now and then."""
         self._loop = loop
         self._drop_leftovers = drop_leftovers
         self._wall_clock = wall_clock
-        self.requests = RequestSocket(NETLINK_XFRM)
+        self._scratch = scratch
+        self.requests = RequestSocket(NETLINK_XFRM, working)
         self._monitor: MonitorSocket | None = None
         self._policies = PolicyTable(self.requests)
         self._drift = DriftWatch(self.requests, self._policies)
@@ -62,6 +70,16 @@ class XfrmPath:
             self._drift.settle()
         except OSError as error:
             raise DataPathError(f"the kernel did not take the policy: {error.strerror}") from error
+
+    def check_policy(self, policy: SecurityPolicy) -> None:
+        """Tries what is new in the namespace aside: policies, and SAs with fixed keys."""
+        if self._scratch is None:
+            return
+        try:
+            self._policies.check(kernel_policies(policy.rules), PolicyTable(self._scratch))
+            try_sas(self._scratch, policy.manual_sas)
+        except OSError as error:
+            raise DataPathError(f"the kernel would not take the policy: {error.strerror}") from error
 
     def drift(self, policy: SecurityPolicy) -> tuple[str, ...]:
         """As the policy table has it."""
@@ -155,6 +173,16 @@ class XfrmPath:
                     listener.on_expire(expire)
         except Malformed as error:
             log.warning("an XFRM event made no sense: %s", error)
+
+
+def try_sas(scratch: RequestSocket, sas: Sequence[Sa]) -> None:
+    """Has the kernel take these SAs where they do nothing; DataPathError if it does not. None is left."""
+    errors = scratch.transact([Request(XfrmMessage.NEWSA, messages.new_sa(sa)) for sa in sas])
+    names = [SaName(spi=sa.spi, destination=sa.destination) for sa in sas]
+    scratch.transact([Request(XfrmMessage.DELSA, messages.sa_id(name)) for name in names])
+    for sa, error in zip(sas, errors, strict=True):
+        if error is not None:
+            raise DataPathError(f"the kernel refuses the SA {sa.spi:08x} with fixed keys: {error.strerror}")
 
 
 def installed_sas(requests: RequestSocket) -> tuple[InstalledSa, ...]:

@@ -151,7 +151,7 @@ def test_it_drops_enforces_survives_sigkill_and_cleans_up(hosts: tuple[Superviso
     supervisor.send(m.Stop(deadline_s=5.0))
     stopped = supervisor.wait_for(m.Stopped)
     assert stopped.summary == (
-        "removed 6 policies; removed 4 routing rules; removed 2 routes; removed 1 nftables tables"
+        "removed 8 policies; removed 4 routing rules; removed 2 routes; removed 1 nftables tables"
     )
     assert agent.wait(10) == 0
     assert host.ip("xfrm", "policy") == ""

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import cast
 
 import pytest
 
 from ipc.loop import Loop
 from ipc.messages import Acquire, KernelRule
-from ipc.types import Action, Direction, PortRange
-from kernel_agent import clean
+from ipc.types import Action, Direction, Mode, PortRange
+from kernel_agent import clean, probe
 from kernel_agent.data_path import DataPathError, Listener
 from kernel_agent.xfrm.constants import NETLINK_XFRM
 from kernel_agent.xfrm.messages import InstalledPolicy
@@ -147,6 +148,29 @@ def test_a_foreign_policy_in_the_way_refuses_the_whole_policy_and_changes_nothin
     with pytest.raises(DataPathError, match=r"not ours is in the way: out 10\.77\.0\.0/24 to 10\.78\.0\.0/24"):
         host.path.install_policy(policy(rule(3, remote=("10.5.0.0/24",)), in_the_way, generation=2))
     assert sorted(host.namespace.ip("xfrm", "policy").splitlines()) == sorted(before.splitlines())
+
+
+def test_a_policy_is_tried_aside_and_only_what_is_new(host: Host) -> None:
+    sockets = host.namespace.call(probe.scratch_sockets)
+    scratch = sockets.xfrm
+    path = host.namespace.call(lambda: XfrmPath(host.loop, drop_leftovers=clean.Removed, scratch=scratch))
+    rules = [rule(number, remote=(f"10.{number}.0.0/16",)) for number in range(1, 50)]
+    path.install_policy(policy(*rules))
+    before = host.namespace.ip("xfrm", "policy")
+    written = path.requests.writes
+    path.check_policy(policy(*rules, rule(50, remote=("10.50.0.0/16",)), generation=2))
+    assert scratch.writes == 2 * 3  # there and away again
+    assert path.requests.writes == written
+    assert host.namespace.ip("xfrm", "policy") == before
+    host.namespace.ip(*FOREIGN)
+    in_the_way = rule(2, local=("10.77.0.0/24",), remote=("10.78.0.0/24",))
+    with pytest.raises(DataPathError, match="not ours is in the way: out"):
+        path.check_policy(policy(*rules, in_the_way, generation=2))
+    with pytest.raises(DataPathError, match=r"refused the policy out 10\.1\.0\.0/24"):
+        path.check_policy(policy(*rules, rule(51, remote=("10.51.0.0/16",), mode=cast(Mode, 9)), generation=2))
+    assert PolicyTable(scratch).present() == []
+    for opened in (sockets.xfrm, sockets.route, path.requests):
+        opened.close()
 
 
 def test_a_packet_for_a_protect_rule_makes_an_acquire_and_is_not_sent(host: Host) -> None:
