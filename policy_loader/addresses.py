@@ -25,6 +25,10 @@ _GROUP_NAME = re.compile(rf"[A-Za-z][A-Za-z0-9_-]{{0,{LONGEST_GROUP_NAME - 1}}}"
 _RESERVED = ("any", "all")
 
 
+PrefixKey = tuple[int, int, int]
+"""Version, length, and the bits of the prefix."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
     """Consecutive addresses."""
@@ -33,6 +37,8 @@ class Span:
     first: IpAddress
     last: IpAddress
     prefixes: tuple[Prefix, ...]
+    keys: tuple[PrefixKey, ...]
+    """The prefixes, to be looked up."""
     print: bytes
     """What tells it from every other one."""
 
@@ -74,7 +80,8 @@ def span_of_prefix(text: str) -> Span:
 
 def span_of_host(address: IpAddress) -> Span:
     """Just this address."""
-    return _span(address, address, (Prefix(address=address, length=address.max_prefixlen),))
+    prefix = Prefix(address=address, length=address.max_prefixlen)
+    return _span(address, address, (prefix,), (_key(prefix),))
 
 
 def check_group_name(name: str) -> None:
@@ -112,7 +119,8 @@ def _parse_span(text: str) -> Span:
             f'"{text}" has host bits set: write "{start}/{length}", or "{address}/{width}" for the one address'
         )
     last = type(address)(number | host_mask) if host_mask else address
-    return _span(address, last, (Prefix(address=address, length=length),))
+    key = (address.version, length, number >> (width - length))
+    return _span(address, last, (Prefix(address=address, length=length),), (key,))
 
 
 def _parse_range(text: str) -> Span:
@@ -123,7 +131,8 @@ def _parse_range(text: str) -> Span:
     if int(first) > int(last):
         raise ValueError(f'"{text}": the smaller address of a range comes first: write "{last}-{first}"')
     networks = ipaddress.summarize_address_range(first, last)
-    return _span(first, last, tuple(Prefix(address=one.network_address, length=one.prefixlen) for one in networks))
+    prefixes = tuple(Prefix(address=one.network_address, length=one.prefixlen) for one in networks)
+    return _span(first, last, prefixes, tuple(_key(one) for one in prefixes))
 
 
 def _parse_address(text: str, whole: str) -> IpAddress:
@@ -141,7 +150,17 @@ def _parse_address(text: str, whole: str) -> IpAddress:
     )
 
 
-def _span(first: IpAddress, last: IpAddress, prefixes: tuple[Prefix, ...]) -> Span:
+def _key(prefix: Prefix) -> PrefixKey:
+    address = prefix.address
+    return address.version, prefix.length, int(address) >> (address.max_prefixlen - prefix.length)
+
+
+def _span(first: IpAddress, last: IpAddress, prefixes: tuple[Prefix, ...], keys: tuple[PrefixKey, ...]) -> Span:
     return Span(
-        version=first.version, first=first, last=last, prefixes=prefixes, print=first.packed + b"-" + last.packed + b" "
+        version=first.version,
+        first=first,
+        last=last,
+        prefixes=prefixes,
+        keys=keys,
+        print=first.packed + b"-" + last.packed + b" ",
     )

@@ -13,7 +13,7 @@ from ipc.types import Action
 from policy_loader import values
 from policy_loader.addresses import Spans, check_group_name, parse_spans
 from policy_loader.errors import Key, Problem, nearest, printable
-from policy_loader.keys import keys_of
+from policy_loader.keys import KeyFacts, keys_of
 from policy_loader.model import (
     DEFAULT_PROPOSALS,
     DEFAULTS,
@@ -263,10 +263,13 @@ class _Reader:
     def _has_all(self, cls: type, table: Any, key: Key) -> bool:
         if not isinstance(table, dict):
             return False
-        missing = [name for name in _required(cls) if name not in table]
+        required = _required(cls)
+        if table.keys() >= required.keys():
+            return True
+        missing = [name for name in required if name not in table]
         for name in missing:
-            self._wrong((*key, name), keys_of(cls)[name].missing)
-        return not missing
+            self._wrong((*key, name), required[name].missing)
+        return False
 
     def _damage(self, table: Mapping[str, Any], key: Key) -> None:
         peer, proposals = _text_or_none(table, "peer"), _text_or_none(table, "proposals")
@@ -286,8 +289,8 @@ class _Reader:
 
 
 @functools.cache
-def _required(cls: type) -> tuple[str, ...]:
-    return tuple(name for name, facts in keys_of(cls).items() if facts.missing)
+def _required(cls: type) -> Mapping[str, KeyFacts]:
+    return {name: facts for name, facts in keys_of(cls).items() if facts.missing}
 
 
 def _text_or_none(table: Mapping[str, Any], name: str) -> str | None:

@@ -6,18 +6,17 @@ earlier rule. Rules with very many pairs, or very many rules on one pair, are no
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ipc.types import Prefix
-from policy_loader.addresses import Spans
+from policy_loader.addresses import PrefixKey, Spans
 from policy_loader.selectors import Selected
 
 MOST_PAIRS_PER_RULE = 256
 MOST_RULES_PER_PAIR = 32
 
-_PrefixKey = tuple[int, int, int]
-"""Version, length, and the bits of the prefix."""
-_Pair = tuple[_PrefixKey, _PrefixKey]
+_Pair = tuple[PrefixKey, PrefixKey]
+_Lengths = dict[int, set[int]]
+"""Prefix lengths in use, by IP version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +27,12 @@ class Shadow:
     earlier: Selected
 
 
-@dataclass(slots=True)
-class _Remotes:
-    lengths: set[tuple[int, int]] = field(default_factory=set)
-    rules: dict[_PrefixKey, list[Selected]] = field(default_factory=dict)
-
-
 def find(selected: Iterable[Selected]) -> list[Shadow]:
     """All rules of the SPD, given in order, that can never match."""
     index = _Index()
     found = []
     for one in selected:
-        local, remote = _prefixes(one.sides.local), _prefixes(one.sides.remote)
+        local, remote = _keys(one.sides.local), _keys(one.sides.remote)
         if not local or len(local) * len(remote) > MOST_PAIRS_PER_RULE:
             continue
         pairs = [(ours, theirs) for ours in local for theirs in remote if ours[0] == theirs[0]]
@@ -53,15 +46,15 @@ def find(selected: Iterable[Selected]) -> list[Shadow]:
 
 class _Index:
     def __init__(self) -> None:
-        self._lengths: set[tuple[int, int]] = set()
-        self._locals: dict[_PrefixKey, _Remotes] = {}
+        self._local_lengths: _Lengths = {4: set(), 6: set()}
+        self._remote_lengths: _Lengths = {4: set(), 6: set()}
+        self._rules: dict[PrefixKey, dict[PrefixKey, list[Selected]]] = {}
 
     def add(self, rule: Selected, pairs: list[_Pair]) -> None:
         for local, remote in pairs:
-            self._lengths.add(local[:2])
-            remotes = self._locals.setdefault(local, _Remotes())
-            remotes.lengths.add(remote[:2])
-            rules = remotes.rules.setdefault(remote, [])
+            self._local_lengths[local[0]].add(local[1])
+            self._remote_lengths[remote[0]].add(remote[1])
+            rules = self._rules.setdefault(local, {}).setdefault(remote, [])
             if len(rules) < MOST_RULES_PER_PAIR:
                 rules.append(rule)
 
@@ -73,32 +66,27 @@ class _Index:
                 return None
         return earlier
 
-    def _covering(self, local: _PrefixKey, remote: _PrefixKey, rule: Selected) -> Selected | None:
-        for outer_local in _containing(local, self._lengths):
-            remotes = self._locals.get(outer_local)
-            if remotes is None:
+    def _covering(self, local: PrefixKey, remote: PrefixKey, rule: Selected) -> Selected | None:
+        for outer_local in _containing(local, self._local_lengths):
+            by_remote = self._rules.get(outer_local)
+            if by_remote is None:
                 continue
-            for outer_remote in _containing(remote, remotes.lengths):
-                for earlier in remotes.rules.get(outer_remote, ()):
+            for outer_remote in _containing(remote, self._remote_lengths):
+                for earlier in by_remote.get(outer_remote, ()):
                     if _covers(earlier, rule):
                         return earlier
         return None
 
 
-def _prefixes(spans: Spans) -> list[_PrefixKey]:
-    return [_key(prefix) for span in spans for prefix in span.prefixes]
+def _keys(spans: Spans) -> tuple[PrefixKey, ...]:
+    return spans[0].keys if len(spans) == 1 else tuple(key for span in spans for key in span.keys)
 
 
-def _key(prefix: Prefix) -> _PrefixKey:
-    address = prefix.address
-    return address.version, prefix.length, int(address) >> (address.max_prefixlen - prefix.length)
-
-
-def _containing(key: _PrefixKey, lengths: set[tuple[int, int]]) -> Iterator[_PrefixKey]:
+def _containing(key: PrefixKey, lengths: _Lengths) -> Iterator[PrefixKey]:
     version, length, bits = key
-    for outer_version, outer_length in lengths:
-        if outer_version == version and outer_length <= length:
-            yield version, outer_length, bits >> (length - outer_length)
+    for outer in lengths[version]:
+        if outer <= length:
+            yield version, outer, bits >> (length - outer)
 
 
 def _covers(earlier: Selected, later: Selected) -> bool:
