@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ipc.ownership import ROUTE_PROTOCOL, TUN_INTERFACE
 from ipc.roles import Role
 from tests.lab.instance import IPSECCTL, Instance, NetworkState, leftovers
 from tests.lab.namespaces import WIRE, gateways
@@ -169,6 +170,28 @@ def test_o19_an_interface_that_is_not_there_is_named_with_those_that_are(instanc
     assert said.code == 1
     assert f"the policy names interface eth77; this host has lo, {WIRE}" in said.text
     assert leftovers(instance, at_first) == []
+
+
+def test_o26_routes_for_protected_nets_come_with_start_and_go_with_stop(instance: Instance) -> None:
+    namespace = instance.namespace
+
+    def way(destination: str) -> str:
+        """The device that routing chooses for packets from our net."""
+        return namespace.ip("route", "get", destination, "from", "10.1.0.1").split(" dev ")[1].split()[0]
+
+    def ours() -> list[str]:
+        return namespace.ip("route", "show", "table", "all", "proto", str(ROUTE_PROTOCOL)).splitlines()
+
+    namespace.ip("route", "add", "10.77.0.0/24", "via", "10.9.0.2")
+    at_first = namespace.ip("route", "show", "table", "all")
+    assert (way("10.2.0.1"), way("10.77.0.1"), ours()) == (WIRE, WIRE, [])
+    start(instance)
+    by_tun = instance.status()["data_path"]["kind"] == "userspace"
+    # The kernel's own ESP takes packets where they are, and needs no routes.
+    assert (way("10.2.0.1"), bool(ours())) == ((TUN_INTERFACE, True) if by_tun else (WIRE, False))
+    assert way("10.77.0.1") == WIRE
+    assert operate(instance, "stop").code == 0
+    assert (way("10.2.0.1"), namespace.ip("route", "show", "table", "all")) == (WIRE, at_first)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ def sockets_of_the_machine() -> int:
 
 
 def test_o15_two_hundred_rounds_of_the_supervisor_leave_nothing() -> None:
+    """With stand-ins for the roles; descriptors and children are counted after each round, all else after the last."""
     with Namespace("rounds") as namespace, Instance(namespace) as instance:
         spd = instance.write_spd("one two")
         before, sockets = NetworkState.of(namespace), sockets_of_the_machine()
@@ -53,6 +54,7 @@ def test_o15_two_hundred_rounds_of_the_supervisor_leave_nothing() -> None:
 
 
 def test_o15_rounds_of_the_whole_system_leave_nothing() -> None:
+    """With the real roles: ten rounds; processes are counted after each, policies, files and descriptors at the end."""
     with Namespace("rounds") as namespace, Instance(namespace) as instance:
         instance.write_spd(BYPASS_SPD)
         add_foreign_objects(namespace)
