@@ -126,6 +126,8 @@ class Handshake:
     solution: bytes = b""
     """Of the puzzle that came with the cookie."""
     restarts: int = 0
+    childless: bool = False
+    """AUTHENTICATING: IKE_AUTH goes without a first Child SA (RFC 6023)."""
     takes_over: bool = False
     """CONNECTING, AUTHENTICATING: what stands with the peer ends when this one is established."""
     deadline: float = math.inf

@@ -33,15 +33,18 @@ MOST_SAID = 4
 
 
 def request(context: Context, sa: IkeSa) -> Work[Request]:
-    """The request, with the first Child SA that is wanted."""
+    """The request, with the first Child SA that is wanted; or without it, if both sides can do that (RFC 6023)."""
     identity = sa.peer.local_id
     id_i = IdentificationInitiator(id_type=identity.type, data=identity.data)
     auth = yield from context.compute_auth(sa, id_i.body)
-    wish = sa.wishes[0]
-    rule = context.policy.rule(wish.rule_id)
-    if rule is None:
-        raise RefusedHere("the rule has gone from the policy")
-    spi = yield from context.allocate_spi(rule.rule_id)
+    wish, spi, child = sa.wishes[0], b"", list[Payload]()
+    if not sa.in_handshake.childless:
+        rule = context.policy.rule(wish.rule_id)
+        if rule is None:
+            raise RefusedHere("the rule has gone from the policy")
+        number = yield from context.allocate_spi(rule.rule_id)
+        spi = number.to_bytes(4, "big")
+        child = negotiation.offer(rule, wish, number, key_exchange=False)
     sa.wishes.popleft()
     remote = sa.peer.remote_id
     payloads: list[Payload] = [
@@ -50,11 +53,11 @@ def request(context: Context, sa: IkeSa) -> Work[Request]:
         *signatures.certificate_requests([sa.peer]),
         *([] if is_pattern(remote) else [IdentificationResponder(id_type=remote.type, data=remote.data)]),
         Authentication(method=auth.method, data=auth.data),
-        *negotiation.offer(rule, wish, spi, key_exchange=False),
+        *child,
     ]
     if initial_contact.is_first_contact(context, sa):
         payloads.append(Notify(type=NotifyType.INITIAL_CONTACT))
-    return Request(wish=wish, exchange_type=ExchangeType.IKE_AUTH, payloads=payloads, spi=spi.to_bytes(4, "big"))
+    return Request(wish=wish, exchange_type=ExchangeType.IKE_AUTH, payloads=payloads, spi=spi)
 
 
 def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) -> Work[None]:
@@ -71,16 +74,25 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
         raise AuthenticationFailed(f"the responder is not who it should be: {wrong_id}")
     yield from context.verify_auth(sa, id_r.body, auth, signatures.certificates_of(contents))
     wish = pending.wish
+    if not pending.spi:  # childless: what is wanted is asked for next
+        _stands(context, sa)
+        sa.wishes.appendleft(wish)
+        return
     try:
         pair, child = _conclude_child(context, sa, pending, contents)
         yield from context.install(pair.inbound, pair.outbound)
     except (RemoteError, RefusedHere) as error:
         _without_child(context, sa, wish, contents, error)
         return
+    _stands(context, sa)
+    context.add_child(sa, child)
+
+
+def _stands(context: Context, sa: IkeSa) -> None:
+    """The responder is who it should be."""
     context.established(sa)
     nat_traversal.start_keepalives(context, sa)
     sa.window.pending = None
-    context.add_child(sa, child)
 
 
 def _conclude_child(
@@ -111,9 +123,8 @@ def _conclude_child(
 
 def _without_child(context: Context, sa: IkeSa, wish: Wish, contents: Contents, error: Ikev2Error) -> None:
     """The IKE SA stands, its Child SA does not. If the peer has made one, it is told to delete it."""
-    context.established(sa)
-    nat_traversal.start_keepalives(context, sa)
-    pending, sa.window.pending = sa.window.pending, None
+    pending = sa.window.pending
+    _stands(context, sa)
     narrower = negotiation.as_single_pair(wish)
     if contents.wrong is not None and contents.wrong.type == NotifyType.SINGLE_PAIR_REQUIRED and narrower is not None:
         sa.wishes.append(narrower)

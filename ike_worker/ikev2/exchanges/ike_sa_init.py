@@ -132,6 +132,8 @@ def complete(context: Context, sa: IkeSa, message: Message, data: bytes, local: 
     nat_traversal.detect(path, contents, sa.spi_i, sa.spi_r, local, remote)
     nat_traversal.float_port(path)
     path.fragments = sa.peer.fragmentation and fragmentation.offered(contents)
+    offers_childless = contents.notify(NotifyType.CHILDLESS_IKEV2_SUPPORTED) is not None
+    sa.in_handshake.childless = sa.peer.childless and offers_childless
     sa.in_handshake.peer_message = data
     sa.in_handshake.peer_hashes = signatures.peer_hashes(contents)
     sa.in_handshake.requested_encodings = signatures.requested_encodings(contents)
@@ -325,6 +327,7 @@ def _answer(context: Context, sa: IkeSa, chosen: ChosenIke, public: bytes, reque
         Nonce(data=handshake.own_nonce),
         *nat_traversal.detection_notifies(sa.path, sa.spi_i, sa.spi_r),
     ]
+    payloads.append(Notify(type=NotifyType.CHILDLESS_IKEV2_SUPPORTED))
     if sa.path.fragments:
         payloads.append(fragmentation.SUPPORTED)
     candidates = context.policy.peers_between(sa.path.local.address, sa.path.remote.address)
