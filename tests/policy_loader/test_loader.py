@@ -1,7 +1,9 @@
 """The loader between a supervisor, an agent and a worker that are played by the test: no socket, and time on demand."""
 
 import dataclasses
+import ipaddress
 import logging
+from typing import cast
 
 import pytest
 
@@ -448,3 +450,73 @@ def test_no_message_and_no_log_line_ever_holds_a_secret(world: World, caplog: py
     for secret in (PSK, FILE_PSK):
         assert not [data for data in wire if secret in data]
         assert secret.decode() not in caplog.text
+
+
+HOST_POLICY = POLICY.replace("198.51.100.7", "branch.example.net")
+
+
+def test_a_host_name_is_asked_for_and_its_address_is_the_peers(world: World) -> None:
+    (question,) = world.parse(3, HOST_POLICY)
+    assert isinstance(question, m.ResolveName)
+    assert (question.generation, question.name) == (3, "branch.example.net")
+    address = ipaddress.ip_address("198.51.100.9")
+    world.supervisor.deliver(m.NameResolved(request_id=question.request_id, addresses=(address,), error=""))
+    assert only(world.supervisor.take(), m.PolicyParsed).warnings == ()
+    world.supervisor.deliver(m.EnforcePolicy(generation=3))
+    rules = [rule for one in world.agent.take() if isinstance(one, m.AddPolicy) for rule in one.rules]
+    assert [rule.peer_address for rule in rules] == [address, None]
+
+
+def test_a_host_name_that_is_not_found_is_a_warning(world: World) -> None:
+    (question,) = world.parse(1, HOST_POLICY)
+    assert isinstance(question, m.ResolveName)
+    world.supervisor.deliver(m.NameResolved(request_id=question.request_id, addresses=(), error="no such name"))
+    (warning,) = only(world.supervisor.take(), m.PolicyParsed).warnings
+    assert '"branch.example.net" is not found: no such name' in warning
+
+
+def test_a_host_name_that_nobody_answers_for_is_an_error_in_time(world: World) -> None:
+    world.parse(1, HOST_POLICY)
+    world.loop.advance(ANSWER_WAIT_S)
+    assert "branch.example.net" in only(world.supervisor.take(), m.PolicyRefused).errors[0]
+    world.supervisor.deliver(m.NameResolved(request_id=1, addresses=(), error=""))
+    assert world.supervisor.take() == []
+
+
+def test_t45_templates_come_with_the_policy_and_are_guarded_like_it(world: World) -> None:
+    bare = POLICY.replace('unmatched = "bypass"\n', "")
+    templates = Secret(b'[setup]\nunmatched = "bypass"\n')
+    for mode, good in ((0o600, True), (0o644, False)):
+        world.supervisor.deliver(
+            m.ParsePolicy(
+                generation=1,
+                path="/etc/ipsec.spd",
+                content=Secret(bare.encode()),
+                mode=0o600,
+                uid=0,
+                templates_path="/etc/ipsec.templates",
+                templates=templates,
+                templates_mode=mode,
+                templates_uid=0,
+            )
+        )
+        (answer,) = world.supervisor.take()
+        assert isinstance(answer, m.PolicyParsed) is good
+        assert good or "/etc/ipsec.templates:1:1: file: mode is 0644" in cast(m.PolicyRefused, answer).errors[0]
+
+
+def test_o26_fixed_keys_go_to_the_agent_alone(world: World) -> None:
+    text = POLICY.replace(
+        f'local_id = "hq.example.net"\nauth = "psk"\npsk = "{PSK.decode()}"',
+        'local_address = "192.0.2.1"\nauth = "manual"\nalgorithm = "aes128-sha256"\nspi_in = 256\nspi_out = 257\n'
+        f'key_in = "{"a1" * 48}"\nkey_out = "{"b2" * 48}"',
+    )
+    only(world.parse(1, text), m.PolicyParsed)
+    world.supervisor.deliver(m.EnforcePolicy(generation=1))
+    told = world.agent.take()
+    assert [type(one) for one in told] == [m.BeginPolicy, m.AddPolicy, m.AddManualSas, m.CommitPolicy]
+    sas = cast(m.AddManualSas, told[2]).sas
+    assert [sa.spi for sa in sas] == [256, 257]
+    world.agent.deliver(m.PolicyInstalled(generation=1))
+    for one in world.worker.take():
+        assert not isinstance(one, m.AddPeer | m.AddNegotiationRule)
