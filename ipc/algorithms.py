@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from ipc.value import value
+
 
 class EncryptionId(enum.IntEnum):
     """Transform type 1."""
@@ -73,7 +75,7 @@ class Cipher:
     key_bits: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class CipherSizes:
     """Sizes in bytes. `salt` is the implicit nonce part that follows the key in the key material."""
 
@@ -101,7 +103,7 @@ FIXED_KEY_CIPHERS = frozenset({EncryptionId.DES3, EncryptionId.CHACHA20_POLY1305
 """They have one key length and no Key Length attribute (RFC 7296 section 3.3.5, RFC 7634 section 5)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Family:
     """AES in one mode: the word of a proposal is "aes", the key length, `suffix`. Sizes as in CipherSizes."""
 
@@ -244,7 +246,7 @@ PRF_BYTES: Mapping[PrfId, int] = MappingProxyType(
 """Length of a prf's output, which is its preferred key length too (RFC 4868 section 2.1.2)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class IkeProposal:
     """What may protect an IKE SA, most wanted first in each list. `integrity` is empty with combined-mode ciphers."""
 
@@ -254,7 +256,7 @@ class IkeProposal:
     key_exchange: tuple[KeyExchangeId, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class EspProposal:
     """What may protect a Child SA. An empty `key_exchange` means no fresh key exchange when rekeying."""
 

@@ -6,6 +6,8 @@ needs certificates uses `cryptography`; this is for the small values around them
 
 from dataclasses import dataclass
 
+from ipc.value import value
+
 SEQUENCE = 0x30
 SET = 0x31
 INTEGER = 0x02
@@ -21,7 +23,7 @@ class DerError(ValueError):
     """These bytes are not the DER that they should be."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Element:
     """One value with its tag. `encoded` is all of it, header included."""
 

@@ -9,7 +9,8 @@ import calendar
 import os
 import re
 import time
-from dataclasses import dataclass
+
+from ipc.value import value
 
 BACKUP_SUFFIX = ".bak"
 DIRECTORY_SUFFIX = ".generations"
@@ -19,7 +20,7 @@ _TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(r"(\d{6,9})-(\d{8}T\d{6}Z)" + re.escape(SPD_SUFFIX))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Generation:
     """A policy that was in force."""
 

@@ -138,7 +138,7 @@ CONTROL = Link(
     Role.SUPERVISOR,
     Role.IPSECCTL,
     frozenset({m.CommandDone}),
-    frozenset({m.StopCommand, m.ReloadCommand, m.ConfirmCommand, m.RollbackCommand}),
+    frozenset({m.StopCommand, m.ReloadCommand, m.ConfirmCommand, m.RollbackCommand, m.LogUnmatchedCommand}),
 )
 
 LINKS: tuple[Link, ...] = (

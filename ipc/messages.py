@@ -1,13 +1,13 @@
 """Every message between roles, declared once. Who may send which to whom stands in `links.py`.
 
-A message is a frozen dataclass with a number that never changes its meaning. Fields hold the types that `codec.py`
+A message is a value with a number that never changes its meaning. Fields hold the types that `codec.py`
 knows; `Annotated[..., MaxLength(n)]` bounds them. Units stand in the docstrings: times are seconds, `now` is
 CLOCK_MONOTONIC, sizes are bytes. VERSION changes when any message changes its fields: all roles of an instance
 are started from one installation, so a mixture is an accident and is refused.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, TypeVar, dataclass_transform
 
 from ipc.algorithms import Cipher, EspProposal, IkeProposal, IntegrityId, PrfId
@@ -33,6 +33,7 @@ from ipc.types import (
     UdpEncapsulation,
     Unmatched,
 )
+from ipc.value import value
 
 VERSION = 1
 MAX_POLICY_BYTES = 64 * 1024 * 1024
@@ -41,6 +42,8 @@ MAX_TEMPLATES_BYTES = 1024 * 1024
 """The longest file of templates."""
 TEMPLATES_NAME = "ipsec.templates"
 """The file with shared settings, in the directory of the SPD file."""
+MAX_CREDENTIAL_BYTES = 4 * 1024 * 1024
+"""The longest file that a policy names: a list of revoked certificates."""
 MAX_CERTIFICATES = 16
 """CERT payloads that go along with one AUTH."""
 MAX_CERTIFICATE_BYTES = 16384
@@ -56,10 +59,10 @@ T = TypeVar("T")
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def message(number: int) -> Callable[[type[T]], type[T]]:
-    """Declares a message: a frozen, slotted, keyword-only dataclass under a number of its own."""
+    """Declares a message: a value under a number of its own."""
 
     def declare(cls: type[T]) -> type[T]:
-        declared = dataclass(frozen=True, slots=True, kw_only=True)(cls)
+        declared = value(cls)
         if number in REGISTRY:
             raise TypeError(f"message number {number} is taken by {REGISTRY[number].__name__}")
         REGISTRY[number] = declared
@@ -144,7 +147,7 @@ MAX_NAMED = 1000
 """How many names of rules or peers a plan has of each kind; the counts are exact."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PolicyChanges:
     """What a policy changes in the one in force: names of rules, the first MAX_NAMED of each kind, and all counted."""
 
@@ -198,7 +201,7 @@ class CredentialContent:
     """The file, or why it can't be had (`error` is then not empty)."""
 
     request_id: int
-    content: Annotated[Secret, MaxLength(65536)]
+    content: Annotated[Secret, MaxLength(MAX_CREDENTIAL_BYTES)]
     mode: int
     uid: int
     error: Text
@@ -298,7 +301,7 @@ class PolicyDrift:
 # ------------------------------------------------------------- supervisor <-> ike_worker (40-49)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class IkeSaSnapshot:
     """The whole state of one IKE SA with its Child SAs, as `ikev2` wrote it. Holds traffic keys."""
 
@@ -331,7 +334,7 @@ class RestoreIkeSas:
     last: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ChildSaStatus:
     """A Child SA, for people."""
 
@@ -345,7 +348,7 @@ class ChildSaStatus:
     established_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class IkeSaStatus:
     """An IKE SA, for people."""
 
@@ -377,7 +380,7 @@ class WorkerReady:
     ike_sas: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RuleState:
     """A protect rule, for people."""
 
@@ -404,7 +407,7 @@ class NeedPolicy:
     """I have none (any more): send me all of it, if one is in force."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class HalfOpenLimits:
     """What the worker does against floods of IKE_SA_INIT, by how many IKE SAs are half-open (RFC 8019 section 4)."""
 
@@ -430,7 +433,7 @@ class BeginPolicy:
     half_open: HalfOpenLimits = HalfOpenLimits()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class KernelRule:
     """What the kernel must enforce. No secret, and all that the guard needs to check an SA against."""
 
@@ -490,7 +493,7 @@ class PolicyNotInstalled:
     reason: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class CertificateData:
     """What one CERT or CERTREQ payload holds (RFC 7296 sections 3.6 and 3.7)."""
 
@@ -498,7 +501,7 @@ class CertificateData:
     data: Annotated[bytes, MaxLength(MAX_CERTIFICATE_BYTES)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Peer:
     """Whom IKE is spoken with, and how. No secret."""
 
@@ -538,7 +541,7 @@ class AddPeer:
     peers: Annotated[tuple[Peer, ...], MaxLength(RULES_PER_MESSAGE)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class NegotiationRule:
     """A protect rule, as IKE needs it."""
 
@@ -655,7 +658,7 @@ class AuthRefused:
 # ------------------------------------------------------------- ike_worker <-> kernel_agent <-> data_path (80-99)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Sa:
     """One direction of a Child SA (RFC 4301 section 4.4.2)."""
 
@@ -691,7 +694,7 @@ class Sa:
     hard_lifetime_packets: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SaName:
     """What names an ESP SA in the kernel (RFC 4301 section 4.1)."""
 
@@ -789,7 +792,7 @@ class QuerySa:
     sas: Annotated[tuple[SaName, ...], MaxLength(RULES_PER_MESSAGE)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Usage:
     """Traffic of one SA since it was installed."""
 
@@ -830,7 +833,7 @@ class PeerMoved:
     source_port: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PlacedSa:
     """An SA for the user-space data path, with its place in the counter memory."""
 
@@ -874,7 +877,7 @@ class ReloadCommand:
     """Go back to the policy before it after so many seconds without a ConfirmCommand; 0 never."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class CutSa:
     """An IKE SA, or one of its Child SAs, that a reload would delete."""
 
@@ -886,7 +889,7 @@ class CutSa:
     spi_out: Name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ReloadPlan:
     """What a reload would do."""
 
@@ -908,6 +911,13 @@ class CommandDone:
 @message(110)
 class ConfirmCommand:
     """The policy that waits for it stays."""
+
+
+@message(112)
+class LogUnmatchedCommand:
+    """Log packets that no rule matches from now on, or don't."""
+
+    on: bool
 
 
 @message(111)

@@ -24,6 +24,12 @@ INTERFACE_MARK_MASK = 0x0FFF_0000
 NFT_TABLE = "ipsecd"
 """The nftables table (family inet)."""
 
+NFT_LOG_TABLE = "ipsecd_log"
+"""Another one, while packets that no rule matches are logged; it goes with the agent's socket that made it."""
+
+NFLOG_GROUP = 0x4950
+"""The NFLOG group of such packets."""
+
 ROUTE_PROTOCOL = 73
 """rtnetlink protocol number of our routes and rules."""
 

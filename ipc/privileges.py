@@ -10,7 +10,8 @@ import os
 import resource
 import signal
 import struct
-from dataclasses import dataclass
+
+from ipc.value import value
 
 CAP_NET_ADMIN = 12
 
@@ -31,7 +32,7 @@ class PrivilegesKept(Exception):
     """A privilege could not be dropped, or could be had back: the process must not go on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Capabilities:
     """The three sets of a thread, as bit masks by capability number."""
 

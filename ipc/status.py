@@ -5,13 +5,15 @@ without an owner, ports that others have) is added by ipsecctl, which also write
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+
+from ipc.value import value
 
 FORMAT = 2
 """Raised when a field changes its meaning or goes; fields may be added."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SeenProcess:
     """A process as the kernel shows it."""
 
@@ -27,7 +29,7 @@ class SeenProcess:
     command: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Finding:
     """Something strange. docs/status.md has all codes; one never changes its meaning."""
 
@@ -37,7 +39,7 @@ class Finding:
     """The process it is about, where that is not one of the supervisor's own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ProcessFacts:
     """What the kernel says of a role's process."""
 
@@ -51,7 +53,7 @@ class ProcessFacts:
     """By a signal (SIGSTOP) or a debugger."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RoleStatus:
     """One role; `process` is None while there is none."""
 
@@ -69,7 +71,7 @@ class RoleStatus:
     """Since the oldest health question that it has not answered; 0 if it owes none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PolicyStatus:
     """The policy in force."""
 
@@ -89,7 +91,7 @@ class PolicyStatus:
     """The seconds left to confirm this policy, or it goes; 0 if it need not be confirmed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class DataPathStatus:
     """Who does ESP, and why."""
 
@@ -97,7 +99,7 @@ class DataPathStatus:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ChildSaReport:
     """A Child SA."""
 
@@ -111,7 +113,7 @@ class ChildSaReport:
     age_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class TunnelReport:
     """An IKE SA with its Child SAs."""
 
@@ -127,7 +129,7 @@ class TunnelReport:
     children: tuple[ChildSaReport, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class DownRule:
     """A protect rule that has no SA."""
 
@@ -139,7 +141,7 @@ class DownRule:
     """Why, in a sentence."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class KernelObjects:
     """Objects in the kernel that bear our tag."""
 
@@ -147,7 +149,7 @@ class KernelObjects:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Status:
     """The whole status. Without a supervisor that answers, what only it knows is empty."""
 

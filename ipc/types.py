@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from ipc import distinguished_name
+from ipc.value import value
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -169,7 +170,7 @@ class IdType(enum.IntEnum):
     KEY_ID = 11
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Identity:
     """An IKE identity: the type, and the octets as they stand in the ID payload."""
 
@@ -186,7 +187,7 @@ class Identity:
         return self.data.hex()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Prefix:
     """An address prefix; host bits are zero."""
 
@@ -197,7 +198,7 @@ class Prefix:
         return f"{self.address}/{self.length}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PortRange:
     """Ports first..last, both included; 0..65535 is any. For ICMP: type * 256 + code (RFC 7296 section 3.13.1)."""
 
@@ -213,7 +214,7 @@ class PortRange:
 ANY_PORT = PortRange()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class TrafficSelector:
     """One side of the traffic of a Child SA (RFC 7296 section 3.13.1). `protocol` 0 is any."""
 
@@ -236,7 +237,7 @@ class TrafficSelector:
         return text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class UdpEncapsulation:
     """ESP in UDP (RFC 3948): the ports as the packets carry them, source first."""
 
