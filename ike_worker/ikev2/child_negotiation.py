@@ -79,10 +79,13 @@ def offer(
     return payloads
 
 
+_USEFUL = frozenset({ChildState.INBOUND, ChildState.INSTALLED, ChildState.REKEYING})
+
+
 def is_served(sa: IkeSa, wish: Wish) -> bool:
-    """Whether a Child SA of `sa` would do for what a CREATE_CHILD wants."""
+    """Whether a Child SA of `sa`, or one that is just taking over from it, would do for what a CREATE_CHILD wants."""
     for child in sa.children.values():
-        if child.rule_id == wish.rule_id and child.state in (ChildState.INSTALLED, ChildState.REKEYING):
+        if child.rule_id == wish.rule_id and child.state in _USEFUL:
             packets = [(wish.packet_local, child.inbound.local), (wish.packet_remote, child.inbound.remote)]
             if all(packet is None or is_subset((packet,), selectors) for packet, selectors in packets):
                 return True

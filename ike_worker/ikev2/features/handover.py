@@ -90,11 +90,11 @@ def greet(context: Context, sa: IkeSa) -> None:
     origin = sa.origin
     if origin is None:
         return
-    _take_wishes_of_calls(context, sa)
+    takes_over = _drop_calls(context, sa) or origin.takes_over
     for other in context.siblings(sa):
         if other.origin is None or other.handover is not None:
             continue
-        if origin.takes_over and other.origin.authenticated_at < origin.created_at:
+        if takes_over and other.origin.authenticated_at < origin.created_at:
             begin(context, other, 0.0)
         elif _met(origin, other.origin):
             loser = min(sa, other, key=_origin_rank)
@@ -115,18 +115,24 @@ def _origin_rank(sa: IkeSa) -> bytes:
     return sa.origin.rank if sa.origin is not None else b""
 
 
-def _take_wishes_of_calls(context: Context, sa: IkeSa) -> None:
-    """The peer was faster than our own call, which has not come as far as AUTH: that is not needed any more."""
+def _drop_calls(context: Context, sa: IkeSa) -> bool:
+    """The peer was faster than our own call, which has not come as far as AUTH: that is not needed any more.
+
+    True if it was to take the place of what stood: `sa` does that now.
+    """
     if sa.initiator:
-        return
+        return False
+    takes_over = False
     for other in context.with_peer(sa.peer.name):
-        same_place = other.path.remote.address == sa.path.remote.address
-        if other.state is State.CONNECTING and same_place and not other.in_handshake.takes_over:
-            sa.wishes.extend(other.wishes)
-            other.wishes.clear()
-            other.window.pending = None
-            context.close(other, "the peer has called us meanwhile")
+        if other.state is not State.CONNECTING or other.path.remote.address != sa.path.remote.address:
+            continue
+        takes_over = takes_over or other.in_handshake.takes_over
+        sa.wishes.extend(other.wishes)
+        other.wishes.clear()
+        other.window.pending = None
+        context.close(other, "the peer has called us meanwhile")
     context.wake(sa)
+    return takes_over
 
 
 def begin(context: Context, sa: IkeSa, delay_s: float) -> None:

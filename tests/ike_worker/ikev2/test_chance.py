@@ -1,49 +1,17 @@
-"""Whatever the network does, the two sides end up with the same SAs, and no packet falls between them for long."""
+"""Whatever the network does and whatever is asked for, the two sides end up with the same SAs, and with one of each.
+
+`chance.py` says what is played, and plays as many seeds as you like.
+"""
 
 import pytest
 
 from ipc.types import Direction
-from tests.ike_worker.ikev2.two_sides import RULE_ID, Side, World, peer_of, rule_of
+from tests.ike_worker.ikev2.chance import play, reauthenticate, world_of
+from tests.ike_worker.ikev2.scenario import Scenario
+from tests.ike_worker.ikev2.two_sides import RULE_ID
 
-SEEDS = 300
+SEEDS = 250
 PER_TEST = 25
-
-
-def act(world: World) -> None:
-    """Something that an operator, a kernel or a timer may ask for at any time."""
-    side: Side = world.chance.choice((world.alice, world.bob))
-    inbound = side.sas(Direction.IN)
-    choice = world.chance.randrange(10)
-    if choice < 4 and inbound:
-        side.engine.rekey_child(world.chance.choice(inbound).spi, world.now)
-    elif choice < 6 and side.ike_spis:
-        side.engine.rekey_ike_sa(world.chance.choice(side.ike_spis), world.now)
-    elif choice == 6 and inbound:
-        side.engine.delete_child(world.chance.choice(inbound).spi, world.now)
-    elif choice == 7:
-        side.kill_and_restore()
-    else:
-        side.engine.initiate(RULE_ID, world.now)
-
-
-def play(seed: int) -> None:
-    lives = {
-        me: {"peer": peer_of(me, liveness_s=20.0), "rules": [rule_of(me, rekey_s=300.0)]} for me in ("alice", "bob")
-    }
-    world = World(seed, **lives)
-    world.loss, world.duplication, world.corruption, world.spread_s = 0.2, 0.1, 0.02, 0.5
-    for _ in range(12):
-        act(world)
-        world.run(world.chance.uniform(0.0, 4.0))
-    world.run(30)
-    world.loss = world.duplication = world.corruption = world.spread_s = 0.0
-    world.run(240)
-    world.alice.engine.initiate(RULE_ID, world.now)
-    world.run(5)
-    world.agree()
-    assert world.alice.sas(Direction.OUT)
-    assert len(world.alice.sas(Direction.OUT)) == len(world.bob.sas(Direction.OUT))
-    assert len(world.alice.store) == len(world.bob.store)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, PER_TEST))
@@ -54,3 +22,28 @@ def test_both_sides_agree_after_any_weather(first: int) -> None:
         except Exception as error:
             error.add_note(f"seed {seed}")
             raise
+
+
+# What it has found.
+
+
+def test_what_a_rekey_of_the_peer_has_just_made_is_not_asked_for_again() -> None:
+    """The old one is replaced, the new one not sent on yet: the rule has its Child SA all the same."""
+    s = Scenario()
+    s.bob.takes(s.alice.rekeys())
+    s.bob.wants("initiate", RULE_ID)
+    s.ends()
+
+
+def test_a_reauthentication_that_the_peer_overtakes_is_not_needed() -> None:
+    world = world_of(1)
+    world.connect()
+    world.filter = lambda sender, datagram: [] if sender is world.alice else [datagram]
+    reauthenticate(world, world.alice)
+    world.run(0.1)
+    world.filter = None
+    reauthenticate(world, world.bob)
+    world.run(60)
+    world.agree(1)
+    assert len(world.alice.store) == len(world.bob.store) == 1
+    assert len(world.alice.sas(Direction.OUT)) == 1
