@@ -125,7 +125,7 @@ def test_o10_a_running_instance_is_told_as_the_manual_says_and_then_in_detail(in
     assert down.split(maxsplit=3) == ["nets", "other", "respond-only", "the peer has not asked for it yet"]
 
 
-def test_o10_a_tunnel_that_is_up_is_shown_and_its_rule_is_not_down() -> None:
+def test_o10_a_tunnel_that_is_up_is_shown_its_rule_is_not_down_and_explain_names_its_sa() -> None:
     with two_instances() as two:
         two.wire.left.run("ping", "-c", "1", "-W", "1", "-I", "10.1.0.1", "10.2.0.1", check=False)
         two.left.wait_for_tunnel()
@@ -133,6 +133,17 @@ def test_o10_a_tunnel_that_is_up_is_shown_and_its_rule_is_not_down() -> None:
         assert said.code == 0, said.out
         assert "established" in said.out
         assert "rule without SA" not in said.out
+        sa = two.left.status()["tunnels"][0]["children"][0]
+        explained = two.left.ctl("explain", "--src", "10.1.0.5", "--dst", "10.2.0.9")
+        assert re.search(rf"^rule       nets \({two.left.spd}:\d+\)$", explained, re.MULTILINE)
+        assert f"sa         other: {sa['spi_in']} in, {sa['spi_out']} out" in explained
+        two.left.write_spd(two.left.spd.read_text().replace('"nets"', '"all"'))
+        changed = json.loads(
+            two.left.ctl("explain", "--src", "10.1.0.5", "--dst", "10.2.0.9", "--dir", "fwd", "--json")
+        )
+        assert "is not the policy in force" in changed["note"]
+        assert [step["action"] for step in changed["steps"]] == ["bypass", "protect"]
+        assert changed["steps"][1]["rule"]["peer"] == "other"
 
 
 def test_o10_a_rule_whose_peer_is_not_there_is_down_and_says_why(wire: Gateways) -> None:
