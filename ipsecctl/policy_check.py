@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from policy_loader.policy_file import PolicyFile
     from policy_loader.sources.file import SourceFile
 
-MAX_CREDENTIAL_BYTES = 65536
+MAX_CREDENTIAL_BYTES = 4 * 1024 * 1024
+"""As the daemon has it."""
 RESOLVER = "supervisor.resolve"
 RESOLVE_WITHIN_S = 3.0
 """For each host name, as the daemon has it."""

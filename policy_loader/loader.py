@@ -28,6 +28,7 @@ from policy_loader.credentials.store import PeerCredentials
 from policy_loader.diff import diff
 from policy_loader.errors import MOST_PROBLEMS, PolicyError, printable
 from policy_loader.policy_file import FoundHost, LoadedPolicy, PolicyFile
+from policy_loader.renewal import Renewal
 from policy_loader.rule_ids import RuleIds
 from policy_loader.sources.file import SourceFile
 
@@ -86,6 +87,7 @@ class Loader:
         self._checking: _Given | None = None
         self._enforcing: _Given | None = None
         self._in_force: _Generation | None = None
+        self._renewal = Renewal(self._loop.call_later, self._ask_for_file, self._request_ids)
         self._supervisor = process.open_supervisor_link(
             {
                 m.ParsePolicy: self._on_parse_policy,
@@ -123,19 +125,25 @@ class Loader:
         timer = self._loop.call_later(ANSWER_WAIT_S, self._on_answers_late)
         self._parsing = _Parsing(generation=request.generation, file=file, wanted=paths | names, timer=timer)
         for request_id, path in paths.items():
-            self._supervisor.try_send(m.ReadCredential(request_id=request_id, path=path))
+            self._ask_for_file(request_id, path)
         for request_id, name in names.items():
             question = m.ResolveName(request_id=request_id, generation=request.generation, name=name)
             self._supervisor.try_send(question)
         self._finish_parsing_if_complete(self._parsing)
 
+    def _ask_for_file(self, request_id: int, path: str) -> None:
+        self._supervisor.try_send(m.ReadCredential(request_id=request_id, path=path))
+
     def _on_credential_content(self, answer: m.CredentialContent, _peer: bytes) -> None:
+        fetched = FetchedFile(content=answer.content, mode=answer.mode, uid=answer.uid, error=answer.error)
+        if self._renewal.take(answer.request_id, fetched):
+            return
         parsing = self._parsing
         path = parsing.wanted.pop(answer.request_id, None) if parsing else None
         if parsing is None or path is None:
             log.debug("a file came that nobody waits for any more")
             return
-        parsing.files[path] = FetchedFile(content=answer.content, mode=answer.mode, uid=answer.uid, error=answer.error)
+        parsing.files[path] = fetched
         self._finish_parsing_if_complete(parsing)
 
     def _on_name_resolved(self, answer: m.NameResolved, _peer: bytes) -> None:
@@ -264,6 +272,7 @@ class Loader:
         old, new = self._in_force, enforcing.generation
         self._enforcing = None
         self._in_force = new
+        self._renewal.watch(new.loaded.credentials.status_files)
         changes = diff(old.loaded.policy if old else None, new.loaded.policy)
         log.info("policy %d is in force: %s", new.number, changes)
         self._inform_worker()

@@ -16,6 +16,7 @@ from policy_loader.compile import FromOutside, Policy, compile_policy
 from policy_loader.credentials import loading
 from policy_loader.credentials.files import FetchedFile
 from policy_loader.credentials.loading import CredentialReader, PublicFacts
+from policy_loader.credentials.revocation import StatusFile
 from policy_loader.credentials.store import CredentialStore, PeerCredentials
 from policy_loader.errors import Key, PolicyError, Problem, printable
 from policy_loader.manual import ManualKeys
@@ -89,7 +90,7 @@ class PolicyFile:
         found = FromOutside(hosts=outside.addresses, manual_keys=outside.manual_keys, facts=outside.facts)
         return LoadedPolicy(
             policy=compile_policy(self._draft, self._findings.selected, self.sha256, rule_ids, found),
-            credentials=CredentialStore(outside.credentials),
+            credentials=CredentialStore(outside.credentials, outside.status_files),
             warnings=_complaints(self._document, outside.warnings),
         )
 
@@ -165,6 +166,11 @@ class _Outside:
     def problems(self) -> list[Problem]:
         """What forbids the policy."""
         return [*self._problems, *self._reader.problems]
+
+    @property
+    def status_files(self) -> tuple[StatusFile, ...]:
+        """Of all peers."""
+        return self._reader.status_files
 
     @property
     def warnings(self) -> list[Problem]:

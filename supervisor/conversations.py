@@ -14,7 +14,7 @@ from supervisor.child import Child
 from supervisor.data_path import DataPathKeeper
 from supervisor.drift import Drift
 from supervisor.errors import FileRefused, StoreFull
-from supervisor.files import MAX_CREDENTIAL_BYTES, read_file
+from supervisor.files import read_file
 from supervisor.name_resolver import NameResolver
 from supervisor.policy import PolicyKeeper
 from supervisor.rules import Rules
@@ -171,7 +171,7 @@ class Conversations:
         try:
             if not self._holdings.policy.names(message.path):
                 raise FileRefused(f"{message.path!r}: the policy file does not name it, letter by letter in quotes")
-            file = read_file(message.path, MAX_CREDENTIAL_BYTES)
+            file = read_file(message.path, m.MAX_CREDENTIAL_BYTES)
         except FileRefused as error:
             answer = m.CredentialContent(
                 request_id=message.request_id, content=Secret(b""), mode=0, uid=0, error=str(error)

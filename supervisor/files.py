@@ -14,8 +14,6 @@ from ipc.messages import MAX_POLICY_BYTES, MAX_TEMPLATES_BYTES, TEMPLATES_NAME
 from ipc.types import Secret
 from supervisor.errors import FileMissing, FileRefused
 
-MAX_CREDENTIAL_BYTES = 65536
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileContent:

@@ -4,11 +4,9 @@ Each file is read once, however many peers name it. What is wrong is gathered, s
 """
 
 import datetime
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
-
-from cryptography.x509 import ocsp
 
 from ipc.messages import MAX_CERTIFICATE_BYTES, CertificateData
 from ipc.types import CertificateEncoding, Identity, IdType, Secret
@@ -18,7 +16,7 @@ from policy_loader.credentials.chain import MOST_CERTIFICATES, Trust
 from policy_loader.credentials.files import FetchedFile, public_of, secret_of
 from policy_loader.credentials.identity_check import has_identity, identities_of
 from policy_loader.credentials.keys import PrivateKey, PublicKey
-from policy_loader.credentials.revocation import Crl, RevocationRules, Status
+from policy_loader.credentials.revocation import RevocationRules, Status, StatusFile
 from policy_loader.credentials.signatures import SigningRules
 from policy_loader.credentials.store import AuthKind, OwnKey, PeerCredentials
 from policy_loader.errors import Key, Problem, printable
@@ -60,6 +58,7 @@ class CredentialReader:
         self._files = files
         self._now = now
         self._read: dict[tuple[object, str], object] = {}
+        self._status: dict[tuple[object, str], StatusFile] = {}
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
 
@@ -136,11 +135,29 @@ class CredentialReader:
         if len(authorities) * KEY_HASH_BYTES > MAX_CERTIFICATE_BYTES:
             most = MAX_CERTIFICATE_BYTES // KEY_HASH_BYTES
             self._wrong((*table, "ca_files"), f"{len(authorities)} authorities: at most {most} are allowed")
-        crls: tuple[Crl, ...] = self._list((*table, "crl_files"), peer.crl_files, _crls)
-        responses = self._list((*table, "ocsp_files"), peer.ocsp_files, _ocsp_response)
-        known = Status(crls=crls, ocsp_responses=responses)
-        rules = RevocationRules(known=known, required=peer.revocation_required)
+        files = (
+            *self._status_files((*table, "crl_files"), peer.crl_files, revocation.crl_file),
+            *self._status_files((*table, "ocsp_files"), peer.ocsp_files, revocation.ocsp_file),
+        )
+        rules = RevocationRules(files=files, required=peer.revocation_required)
         return Trust(authorities=authorities, revocation=rules)
+
+    def _status_files(
+        self, where: Key, paths: Sequence[str], read: Callable[[FetchedFile], Status]
+    ) -> Iterator[StatusFile]:
+        for index, path in enumerate(paths):
+            if (read, path) in self._status:
+                yield self._status[read, path]
+                continue
+            status = self._file((*where, index), path, read)
+            if status is not None:
+                self._status[read, path] = StatusFile(path, read, status)
+                yield self._status[read, path]
+
+    @property
+    def status_files(self) -> tuple[StatusFile, ...]:
+        """All files with CRLs and OCSP responses, each once."""
+        return tuple(self._status.values())
 
     # --------------------------------------------------------- files
 
@@ -215,11 +232,3 @@ def _public_key(fetched: FetchedFile) -> PublicKey:
 
 def _certificates(fetched: FetchedFile) -> tuple[Certificate, ...]:
     return certificates.read_certificates(public_of(fetched))
-
-
-def _crls(fetched: FetchedFile) -> tuple[Crl, ...]:
-    return revocation.read_crls(public_of(fetched))
-
-
-def _ocsp_response(fetched: FetchedFile) -> tuple[ocsp.OCSPResponse, ...]:
-    return (revocation.read_ocsp(public_of(fetched)),)

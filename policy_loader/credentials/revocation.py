@@ -5,7 +5,7 @@ nothing; where the policy names a file with one and it says nothing, the certifi
 """
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from policy_loader.credentials import certificates
 from policy_loader.credentials.certificates import Certificate, CertificateError, same_name
+from policy_loader.credentials.files import FetchedFile, public_of
 from policy_loader.credentials.keys import PublicKey
 
 CLOCK_SKEW = datetime.timedelta(minutes=5)
@@ -49,11 +50,32 @@ class Status:
     ocsp_responses: tuple[ocsp.OCSPResponse, ...] = ()
 
 
+class StatusFile:
+    """A file with CRLs or an OCSP response, as it was read last. Peers that name the same file share it."""
+
+    __slots__ = ("_read", "path", "status")
+
+    def __init__(self, path: str, read: Callable[[FetchedFile], Status], status: Status) -> None:
+        self.path = path
+        self._read = read
+        self.status = status
+
+    def renew(self, fetched: FetchedFile) -> str:
+        """Takes over what the file says now; why it does not, where the file is not good: then nothing changes."""
+        if fetched.error:
+            return fetched.error
+        try:
+            self.status = self._read(fetched)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationRules:
     """What a peer's entry in the policy says of revocation. `required`: nothing known is as bad as revoked."""
 
-    known: Status
+    files: tuple[StatusFile, ...] = ()
     required: bool = False
 
 
@@ -106,11 +128,21 @@ def read_ocsp(der: bytes) -> ocsp.OCSPResponse:
     return response
 
 
+def crl_file(fetched: FetchedFile) -> Status:
+    """What a file of crl_files says; ValueError."""
+    return Status(crls=read_crls(public_of(fetched)))
+
+
+def ocsp_file(fetched: FetchedFile) -> Status:
+    """What a file of ocsp_files says; ValueError."""
+    return Status(ocsp_responses=(read_ocsp(public_of(fetched)),))
+
+
 def check(
     certificate: Certificate, issuer: Certificate, rules: RevocationRules, sent: Status, now: datetime.datetime
 ) -> None:
     """Revoked if `certificate` is; `sent` is what the peer has sent along, which counts where `issuer` signed it."""
-    known = _ask(rules.known, certificate, issuer, now)
+    known = [answer for file in rules.files for answer in _ask(file.status, certificate, issuer, now)]
     answers = (*known, *_ask(sent, certificate, issuer, now))
     for answer in answers:
         if answer.revoked:

@@ -9,6 +9,7 @@ from policy_loader import values
 from policy_loader.credentials.certificates import Certificate
 from policy_loader.credentials.chain import Trust
 from policy_loader.credentials.keys import PrivateKey, PublicKey
+from policy_loader.credentials.revocation import StatusFile
 from policy_loader.credentials.signatures import SigningRules
 from policy_loader.sources import file
 
@@ -49,10 +50,12 @@ class PeerCredentials:
 class CredentialStore:
     """The credentials of one policy."""
 
-    __slots__ = ("_by_peer",)
+    __slots__ = ("_by_peer", "status_files")
 
-    def __init__(self, by_peer: Mapping[str, PeerCredentials]) -> None:
+    def __init__(self, by_peer: Mapping[str, PeerCredentials], status_files: tuple[StatusFile, ...] = ()) -> None:
         self._by_peer = dict(by_peer)
+        self.status_files = status_files
+        """CRLs and OCSP responses: what changes while a policy is in force."""
 
     def of(self, peer: str) -> PeerCredentials | None:
         """The credentials of the peer of this name; None if there are none."""

@@ -20,7 +20,7 @@ from ipc.messages import CertificateData, Peer
 from ipc.types import AuthMethod, Identity, IdType
 from policy_loader.credentials import certificates, signer, store
 from policy_loader.credentials.chain import Trust
-from policy_loader.credentials.revocation import RevocationRules, Status
+from policy_loader.credentials.revocation import RevocationRules
 from policy_loader.credentials.signatures import SigningRules
 from policy_loader.credentials.store import AuthKind, OwnKey, PeerCredentials
 from tests.ike_worker.ikev2.two_sides import PSK, RULE_ID, Side, World, identity, peer_of, rule_of
@@ -110,9 +110,8 @@ def own(*chain: Issued) -> OwnKey:
     return OwnKey(key=chain[0].key, certificates=tuple(certificates.parse(one.der) for one in chain))
 
 
-def trust(*authorities: Authority, known: Status | None = None) -> Trust:
-    parsed = tuple(certificates.parse(one.der) for one in authorities)
-    return Trust(authorities=parsed, revocation=RevocationRules(known=known or Status()))
+def trust(*authorities: Authority) -> Trust:
+    return Trust(authorities=tuple(certificates.parse(one.der) for one in authorities), revocation=RevocationRules())
 
 
 def by_certificate(ca: Authority, **changes: Any) -> Made:

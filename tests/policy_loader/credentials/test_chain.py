@@ -23,7 +23,7 @@ def read(one: Issued) -> Certificate:
 def validate(
     end: Issued, *others: Issued, trusted: Sequence[Issued], now: datetime.datetime | None = None
 ) -> tuple[Certificate, ...]:
-    trust = Trust(authorities=tuple(read(one) for one in trusted), revocation=RevocationRules(known=NOTHING))
+    trust = Trust(authorities=tuple(read(one) for one in trusted), revocation=RevocationRules())
     return chain.validate(read(end), [read(one) for one in others], NOTHING, trust, now or utc_now())
 
 

@@ -123,7 +123,8 @@ def test_der_does_as_well(ca: Authority, own: Issued) -> None:
     )
     trust = credentials_of(loaded).trust
     assert trust is not None
-    assert len(trust.revocation.known.crls) == len(trust.revocation.known.ocsp_responses) == 1
+    assert [file.path for file in trust.revocation.files] == ["/ca.crl", "/ca.ocsp"]
+    assert loaded.credentials.status_files == trust.revocation.files
 
 
 def test_what_lies_between_goes_along_in_order_and_the_authority_does_not(ca: Authority) -> None:

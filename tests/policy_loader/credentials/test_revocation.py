@@ -1,13 +1,16 @@
 """CRLs and OCSP responses: who is revoked, and which of them say nothing."""
 
 import datetime
+from typing import Any
 
 import pytest
 from cryptography import x509
 
+from ipc.types import Secret
 from policy_loader.credentials import certificates, revocation
 from policy_loader.credentials.certificates import CertificateError
-from policy_loader.credentials.revocation import RevocationRules, Revoked, Status
+from policy_loader.credentials.files import FetchedFile
+from policy_loader.credentials.revocation import RevocationRules, Revoked, Status, StatusFile
 from tests.lab.pki import DAY, KINDS, OCSP_RESPONDER, Authority, Flaws, Issued, new_key, root, some_key, utc_now
 
 NOTHING = Status()
@@ -43,7 +46,7 @@ def check(
     required: bool = False,
     now: datetime.datetime | None = None,
 ) -> None:
-    rules = RevocationRules(known=known, required=required)
+    rules = RevocationRules(files=(StatusFile("/ca.crl", revocation.crl_file, known),), required=required)
     revocation.check(certificates.parse(one.der), certificates.parse(ca.der), rules, sent, now or utc_now())
 
 
@@ -158,3 +161,27 @@ def test_a_crl_for_a_part_of_the_certificates_is_refused(ca: Authority) -> None:
 
 def test_several_crls_in_one_file(ca: Authority) -> None:
     assert len(revocation.read_crls(ca.crl() + root("CN=Other").crl())) == 2
+
+
+def test_a_file_is_renewed_and_a_bad_one_changes_nothing(ca: Authority, good: Issued, bad: Issued) -> None:
+    def fetched(content: bytes, **facts: Any) -> FetchedFile:
+        return FetchedFile(content=Secret(content), **{"mode": 0o644, "uid": 0, **facts})
+
+    file = StatusFile("/ca.crl", revocation.crl_file, status(crl=ca.crl()))
+    rules = RevocationRules(files=(file,))
+
+    def is_refused(one: Issued) -> bool:
+        try:
+            revocation.check(certificates.parse(one.der), certificates.parse(ca.der), rules, NOTHING, utc_now())
+        except Revoked:
+            return True
+        return False
+
+    assert not is_refused(bad)
+    assert file.renew(fetched(ca.crl(bad))) == ""
+    assert is_refused(bad)
+    assert not is_refused(good)
+    assert "no CRL" in file.renew(fetched(b""))
+    assert "only root may write it" in file.renew(fetched(ca.crl(), mode=0o666))
+    assert file.renew(fetched(b"", error="no such file")) == "no such file"
+    assert is_refused(bad)

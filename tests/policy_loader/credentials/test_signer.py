@@ -13,7 +13,7 @@ from ipc.messages import CertificateData, ComputeAuth, Peer, VerifyAuth
 from ipc.types import AuthMethod, Identity, IdType, Secret
 from policy_loader.credentials import certificates, revocation, signer, store
 from policy_loader.credentials.chain import Trust
-from policy_loader.credentials.revocation import RevocationRules, Status
+from policy_loader.credentials.revocation import RevocationRules, Status, StatusFile
 from policy_loader.credentials.signer import NotAuthentic
 from policy_loader.credentials.store import AuthKind, OwnKey, PeerCredentials
 from tests.lab.pki import DAY, DER, KINDS, Authority, Flaws, Issued, Key, constraint, root, some_key, utc_now
@@ -199,7 +199,8 @@ class Sides:
 def certificate_sides(ca: Authority, *chain: Issued, identity: Identity = HQ, known: Status | None = None) -> Sides:
     """`chain` is the certificate of HQ, and what leads from it to `ca`."""
     own = OwnKey(key=chain[0].key, certificates=tuple(certificates.parse(one.der) for one in chain))
-    trust = Trust(authorities=(certificates.parse(ca.der),), revocation=RevocationRules(known=known or Status()))
+    files = (StatusFile("/ca.crl", revocation.crl_file, known or Status()),)
+    trust = Trust(authorities=(certificates.parse(ca.der),), revocation=RevocationRules(files=files))
     return Sides(
         own=PeerCredentials(local=AuthKind.CERTIFICATE, remote=AuthKind.CERTIFICATE, own=own),
         other=PeerCredentials(local=AuthKind.CERTIFICATE, remote=AuthKind.CERTIFICATE, trust=trust),
