@@ -9,9 +9,8 @@ from pathlib import Path
 from tests.lab.namespaces import LabError, Namespace
 
 _FLOODER = str(Path(__file__).with_name("flooder.py"))
-_SILENCE_S = 20.0
-"""Only then is it clear that what has not come does not come."""
-_FINISHED_WITHIN_S = 120.0
+_PORT, _RATE, _AT_MOST = "7007", "10000", "1000000"
+_FINISHED_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,19 +30,19 @@ class FloodResult:
 
 
 class RunningFlood:
-    """`count` datagrams, `rate` a second at most, from now on."""
+    """Datagrams, 10,000 a second at most, from now until `finish`."""
 
     def __init__(
-        self, source: Namespace, source_address: str, destination: Namespace, destination_address: str, *, count: int
+        self, source: Namespace, source_address: str, destination: Namespace, destination_address: str
     ) -> None:
-        port, rate = "7007", "10000"
         self._receiver = destination.start(
-            *(sys.executable, "-I", _FLOODER, "receive", destination_address, port, str(count), f"{_SILENCE_S:g}")
+            *(sys.executable, "-I", _FLOODER, "receive", destination_address, _PORT),
         )
         if self._receiver.stdout is None or self._receiver.stdout.readline().strip() != "ready":
             raise LabError("the receiver of a flood does not start")
+        numbers = (_PORT, _AT_MOST, _RATE)
         self._sender = source.start(
-            *(sys.executable, "-I", _FLOODER, "send", source_address, destination_address, port, str(count), rate)
+            *(sys.executable, "-I", _FLOODER, "send", source_address, destination_address, *numbers)
         )
 
     def running(self) -> bool:
@@ -51,10 +50,9 @@ class RunningFlood:
         return self._sender.poll() is None
 
     def finish(self) -> FloodResult:
-        """Waits for its end and counts; LabError if that does not come."""
+        """Ends it and counts; LabError if that does not work."""
         try:
-            sent = json.loads(self._sender.communicate(timeout=_FINISHED_WITHIN_S)[0])
-            received = json.loads(self._receiver.communicate(timeout=_FINISHED_WITHIN_S)[0])
+            sent, received = (json.loads(_last_words(one)) for one in (self._sender, self._receiver))
         except (subprocess.TimeoutExpired, ValueError) as error:
             raise LabError(f"a flood went wrong: {error}") from error
         return FloodResult(
@@ -64,3 +62,8 @@ class RunningFlood:
             twice=received["twice"],
             took_s=sent["took_s"],
         )
+
+
+def _last_words(process: "subprocess.Popen[str]") -> str:
+    process.terminate()
+    return process.communicate(timeout=_FINISHED_WITHIN_S)[0]

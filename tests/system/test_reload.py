@@ -103,15 +103,13 @@ def test_t28_t29_t30_t36_a_reload_under_a_flood_touches_what_differs_and_nothing
         assert cut == {name: before[name] for name in ("changed", "removed")}
         assert sas(two.left) == before
 
-        flood = RunningFlood(two.wire.left, "10.1.0.1", two.wire.right, "10.2.0.1", count=30_000)
+        flood = RunningFlood(two.wire.left, "10.1.0.1", two.wire.right, "10.2.0.1")
         pings = RunningPing(two.wire.left, "10.2.0.2", source="10.1.0.2", count=300, interval_s=0.01, wait_s=10.0)
         restless = RunningPing(two.wire.left, "10.2.0.3", source="10.1.0.3", count=300, interval_s=0.01, wait_s=2.0)
         assert "is in force: 4 rules" in two.left.ctl("reload")
-        in_the_flood = flood.running()
-        counted, pinged = flood.finish(), pings.finish()
-        restless.finish()
-
-        assert in_the_flood, "the flood was over before the reload was"
+        pinged, _ = pings.finish(), restless.finish()
+        assert flood.running()
+        counted = flood.finish()
         assert (counted.received, counted.refused) == (counted.sent, 0), str(counted)
         assert pinged.lost == 0, str(pinged)
         comes_up(two, ADDED, CHANGED)
@@ -141,7 +139,7 @@ def test_t39_a_reload_with_an_error_at_any_line_changes_nothing_and_a_rollback_u
             two.left.write_spd("\n".join(broken))
             with pytest.raises(LabError, match=rf"ipsec\.spd:{number + 1}:"):
                 two.left.ctl("reload")
-            assert codes(two.left) == ["policy-refused"]
+        assert codes(two.left) == ["policy-refused"]
         now = two.left.status()["policy"]
         assert (now["sha256"], now["generation"]) == (policy["sha256"], policy["generation"])
         assert sas(two.left) == before
