@@ -11,13 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pyroute2.netlink.rtnl.fibmsg import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
-
 from ipc.ownership import ROUTE_PROTOCOL, RULE_PREFERENCE_FIRST
 from ipc.types import ANY_PORT, IpAddress, PortRange
+from kernel_agent.last_result import LastResult
 from kernel_agent.routes import IN_ORDER, Route, RoutingPlan, RoutingRule
+from kernel_agent.rtnl import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL, IFF_UP, ifaddrmsg, ifinfmsg
 from kernel_agent.xfrm import constants as c
 from kernel_agent.xfrm.netlink import Request, RequestSocket
 from kernel_agent.xfrm.structs import NLMSG_HEADER, Malformed, pack_attribute
@@ -70,6 +68,9 @@ class RoutingTable:
 
     def __init__(self, requests: RequestSocket) -> None:
         self._requests = requests
+        self._packed = LastResult(_packed_plan)
+        self._installed: frozenset[bytes] = frozenset()
+        """The rules that were installed last."""
 
     def links(self) -> tuple[Link, ...]:
         """All interfaces."""
@@ -119,20 +120,20 @@ class RoutingTable:
     def install(self, wanted: RoutingPlan) -> None:
         """Makes `wanted` our rules and routes, touching only what differs. OSError, and nothing has changed."""
         before = self.present()
-        goal = Present(rules=tuple(map(pack_rule, wanted.rules)), routes=tuple(map(pack_route, wanted.routes)))
+        goal = self._packed.of(wanted)
         try:
             self._apply(before, goal)
         except OSError:
             self._apply(self.present(), before)
             raise
+        self._installed = frozenset(goal.rules)
 
     def check(self, wanted: RoutingPlan, scratch: "RoutingTable") -> None:
         """Has the kernel of `scratch`, where nothing else is, take the rules that are new, and takes them away again.
 
         OSError if it does not.
         """
-        present = set(self.present().rules)
-        fresh = tuple(body for body in map(pack_rule, wanted.rules) if body not in present)
+        fresh = tuple(body for body in self._packed.of(wanted).rules if body not in self._installed)
         nothing = Present(rules=(), routes=())
         try:
             scratch._apply(nothing, Present(rules=fresh, routes=()))
@@ -157,6 +158,10 @@ class RoutingTable:
             message = declaration(NLMSG_HEADER.pack(16 + len(answer.body), answer.kind, 0, 0, 0) + answer.body)
             message.decode()
             yield message
+
+
+def _packed_plan(plan: RoutingPlan) -> Present:
+    return Present(rules=tuple(map(pack_rule, plan.rules)), routes=tuple(map(pack_route, plan.routes)))
 
 
 class _Difference:

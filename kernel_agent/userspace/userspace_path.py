@@ -22,6 +22,7 @@ from ipc.types import DataPathKind
 from kernel_agent import clean, netfilter
 from kernel_agent.data_path import Answered, DataPathError, Done, Listener, Lost, SecurityPolicy
 from kernel_agent.drift import DriftWatch
+from kernel_agent.last_result import LastResult
 from kernel_agent.probe import ScratchSockets
 from kernel_agent.routes import plan
 from kernel_agent.routing_table import Link, RoutingTable
@@ -92,6 +93,8 @@ class UserspacePath:
         self._policies = PolicyTable(self.xfrm)
         self._drift = DriftWatch(self.xfrm, self._policies)
         self._routing = RoutingTable(self.route)
+        self._policy_plan = LastResult(userspace_policies)
+        self._routing_plan = LastResult(plan)
         self._listener: Listener | None = None
         self._policy: SecurityPolicy | None = None
         self._places: dict[SaName, _Place] = {}
@@ -134,8 +137,8 @@ class UserspacePath:
         tun = self._tun()
         before: Mapping[bytes, PolicyEntry] | None = None
         try:
-            routing = plan(policy.rules, self._routing.addresses(), tun.index)
-            before = self._policies.install(userspace_policies(policy.rules, tun.index))
+            routing = self._routing_plan.of(policy.rules, self._routing.addresses(), tun.index)
+            before = self._policies.install(self._policy_plan.of(policy.rules, tun.index))
             netfilter.install(self.netfilter, tun.index)
             self._routing.bring_up(tun, self._mtu(policy))
             self._routing.install(routing)
@@ -153,15 +156,15 @@ class UserspacePath:
             return
         tun = self._tun()
         try:
-            routing = plan(policy.rules, self._routing.addresses(), tun.index)
-            self._policies.check(userspace_policies(policy.rules, tun.index), PolicyTable(self._scratch.xfrm))
+            routing = self._routing_plan.of(policy.rules, self._routing.addresses(), tun.index)
+            self._policies.check(self._policy_plan.of(policy.rules, tun.index), PolicyTable(self._scratch.xfrm))
             self._routing.check(routing, RoutingTable(self._scratch.route))
         except OSError as error:
             raise DataPathError(f"the kernel would not take the policy: {error.strerror}") from error
 
     def drift(self, policy: SecurityPolicy) -> tuple[str, ...]:
         """As the policy table has it. To install it again mends marks and routes too."""
-        return self._drift.look(lambda: userspace_policies(policy.rules, self._tun().index))
+        return self._drift.look(lambda: self._policy_plan.of(policy.rules, self._tun().index))
 
     def installed_sas(self) -> tuple[InstalledSa, ...]:
         """The SAs that the process was told, or will be."""

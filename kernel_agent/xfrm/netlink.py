@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from kernel_agent.xfrm import constants as c
 from kernel_agent.xfrm.structs import NLMSG_HEADER, unpack_attributes
@@ -21,6 +22,8 @@ RECEIVE_BYTES = 65536
 """The kernel fills at most 32 KiB at a time."""
 _SO_RCVBUFFORCE = 33
 _DUMP_ATTEMPTS = 5
+
+T = TypeVar("T")
 
 
 class NetlinkError(OSError):
@@ -78,15 +81,18 @@ class RequestSocket:
 
     def dump(self, kind: int, body: bytes) -> list[Answer]:
         """Everything the kernel lists for this question, read again where it changed meanwhile."""
-        for _ in range(_DUMP_ATTEMPTS):
-            answers = self._dump_once(kind, body)
-            if answers is not None:
-                return answers
-        raise NetlinkError(errno.EINTR, "the kernel's tables change faster than they can be read")
+        return self._dump(kind, body, Answer)
 
     def dump_bodies(self, kind: int, body: bytes) -> list[bytes]:
         """As `dump`, for a question whose answers are all of one kind."""
-        return [answer.body for answer in self.dump(kind, body)]
+        return self._dump(kind, body, lambda _kind, content: content)
+
+    def _dump(self, kind: int, body: bytes, make: Callable[[int, bytes], T]) -> list[T]:
+        for _ in range(_DUMP_ATTEMPTS):
+            answers = self._dump_once(kind, body, make)
+            if answers is not None:
+                return answers
+        raise NetlinkError(errno.EINTR, "the kernel's tables change faster than they can be read")
 
     def ask(self, kind: int, body: bytes, flags: int = 0) -> bytes:
         """The one answer to a question; NetlinkError if it is a refusal."""
@@ -97,6 +103,18 @@ class RequestSocket:
                     raise _error_of(header) or NetlinkError(errno.EPROTO, "acknowledged without an answer")
                 return header.body
         raise NetlinkError(errno.ETIMEDOUT, "the kernel did not answer")
+
+    def fileno(self) -> int:
+        """The descriptor to wait on, for what the kernel says unasked."""
+        return self._socket.fileno()
+
+    def received(self) -> list[Answer]:
+        """What the kernel has said unasked, without waiting; empty if nothing."""
+        try:
+            data = self._socket.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        return [Answer(header.kind, header.body) for header in _split(data)]
 
     def close(self) -> None:
         """Closes the socket."""
@@ -134,9 +152,9 @@ class RequestSocket:
         self._socket.send(b"".join(parts))
         return first
 
-    def _dump_once(self, kind: int, body: bytes) -> list[Answer] | None:
+    def _dump_once(self, kind: int, body: bytes, make: Callable[[int, bytes], T]) -> list[T] | None:
         self._send([Request(kind, body, c.NLM_F_DUMP, acknowledged=False)])
-        answers: list[Answer] = []
+        answers: list[T] = []
         whole = True
         unpack, wanted = NLMSG_HEADER.unpack_from, self._sequence
         while True:
@@ -156,7 +174,7 @@ class RequestSocket:
                     if found == c.NLMSG_ERROR:
                         error = _error_of(_Received(found, flags, sequence, content))
                         raise error or NetlinkError(errno.EPROTO, "a dump was acknowledged, not given")
-                    answers.append(Answer(found, content))
+                    answers.append(make(found, content))
                 offset += (length + 3) & ~3
 
     def _receive(self) -> Iterator["_Received"]:

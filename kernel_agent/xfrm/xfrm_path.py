@@ -15,6 +15,7 @@ from ipc.messages import Expire, Sa, SaName, Usage
 from ipc.types import DataPathKind, Direction
 from kernel_agent.data_path import Answered, DataPathError, Done, Listener, Lost, SecurityPolicy
 from kernel_agent.drift import DriftWatch
+from kernel_agent.last_result import LastResult
 from kernel_agent.xfrm import messages
 from kernel_agent.xfrm.constants import NETLINK_XFRM, XfrmGroup, XfrmMessage
 from kernel_agent.xfrm.messages import InstalledSa
@@ -50,6 +51,7 @@ class XfrmPath:
         self.requests = RequestSocket(NETLINK_XFRM, working)
         self._monitor: MonitorSocket | None = None
         self._policies = PolicyTable(self.requests)
+        self._policy_plan = LastResult(kernel_policies)
         self._drift = DriftWatch(self.requests, self._policies)
         self._listener: Listener | None = None
 
@@ -65,7 +67,7 @@ class XfrmPath:
     def install_policy(self, policy: SecurityPolicy) -> None:
         """Enforces `policy`; DataPathError with nothing changed."""
         try:
-            self._policies.install(kernel_policies(policy.rules))
+            self._policies.install(self._policy_plan.of(policy.rules))
             self._drop_leftovers()
             self._drift.settle()
         except OSError as error:
@@ -76,14 +78,14 @@ class XfrmPath:
         if self._scratch is None:
             return
         try:
-            self._policies.check(kernel_policies(policy.rules), PolicyTable(self._scratch))
+            self._policies.check(self._policy_plan.of(policy.rules), PolicyTable(self._scratch))
             try_sas(self._scratch, policy.manual_sas)
         except OSError as error:
             raise DataPathError(f"the kernel would not take the policy: {error.strerror}") from error
 
     def drift(self, policy: SecurityPolicy) -> tuple[str, ...]:
         """As the policy table has it."""
-        return self._drift.look(lambda: kernel_policies(policy.rules))
+        return self._drift.look(lambda: self._policy_plan.of(policy.rules))
 
     def installed_sas(self) -> tuple[InstalledSa, ...]:
         """The SAs that carry our tag."""
