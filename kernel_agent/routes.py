@@ -30,12 +30,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pyroute2.netlink.rtnl.fibmsg import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL
-
 from ipc.messages import KernelRule
 from ipc.ownership import OUTER_MARK, ROUTE_TABLE, RULE_PREFERENCE_FIRST, RULE_PREFERENCE_LAST
 from ipc.types import ANY_PORT, Action, IpAddress, PortRange, Prefix
 from kernel_agent.data_path import DataPathError
+from kernel_agent.rtnl import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL
 from kernel_agent.xfrm.messages import ICMP_PROTOCOLS
 
 ANY_ORDER = RULE_PREFERENCE_FIRST + 1
