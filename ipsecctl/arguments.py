@@ -35,7 +35,8 @@ def _add_packet(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--sport", metavar="PORT", help="its source port")
     verb.add_argument("--dport", metavar="PORT", help="its destination port")
     verb.add_argument("--icmp-type", metavar="TYPE[/CODE]", help="its ICMP type")
-    verb.add_argument("--interface", metavar="NAME", help="where it comes in or goes out")
+    verb.add_argument("--interface", metavar="NAME", help="where it comes in; where it goes out with --dir out")
+    verb.add_argument("--out-interface", metavar="NAME", help="where it goes out with --dir fwd")
     verb.add_argument("--dir", choices=("in", "out", "fwd"), default="out", help="which way it goes (default out)")
 
 

@@ -33,7 +33,9 @@ class Packet:
     icmp_type: int | None = None
     icmp_code: int = 0
     interface: str = ""
-    """Where it comes in or goes out."""
+    """Where it comes in; where it goes out, if this host itself sends it."""
+    leaves_by: str = ""
+    """Where it goes out, if it is forwarded."""
 
 
 class Reason(enum.Enum):
@@ -103,7 +105,7 @@ def decide(policy: Policy, packet: Packet, *, secure: bool = False) -> Decision:
     In secure mode what no rule matches is dropped, whatever the policy says of it.
     """
     unmatched = Unmatched.DISCARD if secure else policy.unmatched
-    rules = policy.kernel_rules[: policy.rules]
+    rules = [rule for rule in policy.kernel_rules if not rule.unmatched]
     if packet.direction is not Direction.FORWARD:
         return Decision(steps=(_look_up(rules, unmatched, packet, packet.direction),))
     inward = _look_up(rules, unmatched, packet, Direction.FORWARD)
@@ -172,6 +174,7 @@ class _Seen:
         self._local, self._remote = ends if outward else ends[::-1]
         self.local_port, self._remote_port = ports if outward else ports[::-1]
         self._packet = packet
+        self._outward = outward
 
     def fits(self, rule: KernelRule) -> bool | None:
         """Whether `rule` matches; None if that hangs on what is not said of the packet."""
@@ -185,7 +188,15 @@ class _Seen:
     def _fits_interface(self, rule: KernelRule) -> bool | None:
         if not rule.interface:
             return True
-        return rule.interface == self._packet.interface if self._packet.interface else None
+        forwarded = self._packet.direction is Direction.FORWARD
+        if self._outward and self._local.version == 6:
+            # The kernel asks before it knows by which interface its own packets leave: let none out in clear for that.
+            if rule.action is not Action.BYPASS:
+                return True
+            if not forwarded:
+                return False
+        interface = self._packet.leaves_by if self._outward and forwarded else self._packet.interface
+        return rule.interface == interface if interface else None
 
     def _fits_protocol(self, rule: KernelRule) -> bool | None:
         if not rule.protocol:

@@ -118,6 +118,7 @@ def _packet(options: argparse.Namespace) -> "Packet":
         icmp_type=kind,
         icmp_code=code,
         interface=options.interface or "",
+        leaves_by=options.out_interface or "",
     )
 
 
@@ -189,7 +190,8 @@ def _describe(packet: "Packet") -> str:
         text += " port {} to {}".format(*("any" if port is None else port for port in ports))
     if packet.icmp_type is not None:
         text += f" type {packet.icmp_type} code {packet.icmp_code}"
-    return text + (f", interface {packet.interface}" if packet.interface else "")
+    text += f", interface {packet.interface}" if packet.interface else ""
+    return text + (f", leaves by {packet.leaves_by}" if packet.leaves_by else "")
 
 
 def _named(answer: _Answer, rule: "KernelRule") -> str:
@@ -260,6 +262,7 @@ def _as_json(answer: _Answer) -> object:
             "destination_port": packet.destination_port,
             "icmp_type": packet.icmp_type,
             "interface": packet.interface,
+            "leaves_by": packet.leaves_by,
         },
         "action": answer.decision.action.name.lower(),
         "certain": answer.decision.certain,

@@ -75,6 +75,26 @@ def test_what_is_not_said_of_a_packet_is_not_guessed() -> None:
     assert decide(policy(LAN, SSH), packet(protocol=None)).certain
 
 
+@pytest.mark.parametrize(
+    ("action", "fields", "fits"),
+    [
+        ("discard", {"interface": "eth0"}, True),
+        ("discard", {"interface": "eth1"}, False),
+        ("discard", {}, None),
+        ("discard", {"direction": Direction.IN, "interface": "eth0"}, True),
+        ("bypass", {"direction": Direction.FORWARD, "interface": "eth0", "leaves_by": "eth1"}, True),
+        ("bypass", {"direction": Direction.FORWARD, "interface": "eth1", "leaves_by": "eth0"}, False),
+        ("discard", {"v6": True, "interface": "eth1"}, True),
+        ("bypass", {"v6": True, "interface": "eth0"}, False),
+    ],
+)
+def test_a_rule_with_an_interface_is_for_packets_there(action: str, fields: dict[str, Any], fits: bool | None) -> None:
+    ends = ("fd01::5", "fd02::9") if fields.pop("v6", False) else ("10.1.0.5", "10.2.0.9")
+    decision = decide(policy(f'name = "there"\naction = "{action}"\ninterface = "eth0"'), packet(*ends, **fields))
+    deciding, _, possible = names(decision)
+    assert (deciding, possible) == {True: (["there"], []), False: ([], []), None: ([], ["there"])}[fits]
+
+
 def test_icmp_is_matched_by_type_and_code() -> None:
     both = policy(PING, LAN)
     echo = dataclasses.replace(both.kernel_rules[0], local_port=PortRange(first=8 << 8, last=8 << 8 | 255))
