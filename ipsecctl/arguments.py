@@ -88,6 +88,10 @@ def _add_secure(verb: argparse.ArgumentParser) -> None:
     _add_cut_me_off(verb)
 
 
+def _add_switch(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("switch", choices=("on", "off"), help="log them, or don't")
+
+
 def _add_insecure(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--yes", action="store_true", help="do not ask")
 
@@ -178,6 +182,12 @@ COMMANDS = (
         help="leave secure mode; the policy of an ipsecd that runs goes on",
         example="ipsecctl insecure --yes",
         add_options=_add_insecure,
+    ),
+    Command(
+        name="log-unmatched",
+        help="log packets that no rule of the policy matches, while ipsecd runs",
+        example="ipsecctl log-unmatched on",
+        add_options=_add_switch,
     ),
     Command(name="enable", help="have ipsecd come up at boot", example="ipsecctl enable"),
     Command(

@@ -17,6 +17,7 @@ from kernel_agent.agent import Agent, Speech, Surroundings
 from kernel_agent.data_path import DataPath, DataPathError
 from kernel_agent.drift import LOOK_EVERY_S
 from kernel_agent.probe import KernelEsp, ScratchSockets, probe_kernel_esp, scratch_sockets
+from kernel_agent.unmatched_log import UnmatchedLog
 from kernel_agent.userspace.userspace_path import UserspacePath
 from kernel_agent.xfrm.xfrm_path import XfrmPath
 
@@ -41,6 +42,7 @@ class AgentProcess:
                 random_bytes=os.urandom,
                 interfaces=lambda: tuple(name for _, name in socket.if_nameindex()),
                 make_data_path=self._make_data_path,
+                log_unmatched=UnmatchedLog(process.loop).set_rules,
             ),
         )
         agent = self._agent

@@ -52,6 +52,8 @@ class Surroundings:
     interfaces: Callable[[], tuple[str, ...]]
     make_data_path: Callable[[m.UseDataPath], DataPath]
     """DataPathError if it can't work here."""
+    log_unmatched: Callable[[tuple[KernelRule, ...] | None], None] = lambda _rules: None
+    """Logs packets that none of these rules is about from now on; None: none at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +179,14 @@ class Agent:
 
     def on_log_unmatched(self, message: m.LogUnmatched) -> None:
         """Whether packets that no rule matches are logged from now on."""
-        self._log_unmatched = message.on
+        if self._log_unmatched != message.on:
+            self._log_unmatched = message.on
+            self._tell_log()
+
+    def _tell_log(self) -> None:
+        """The log knows a policy by its rules; before there is one, nothing is logged."""
+        rules = self._policy.rules if self._log_unmatched and self._policy is not None else None
+        self._surroundings.log_unmatched(rules)
 
     def _start(self, message: m.UseDataPath) -> DataPath:
         data_path = self._surroundings.make_data_path(message)
@@ -265,6 +274,8 @@ class Agent:
             self._manual.undo(change, data_path)
             raise
         self._policy = self._enforced = policy
+        if self._log_unmatched:
+            self._tell_log()
         self._rules = {rule.rule_id: rule for rule in policy.rules}
         for sa in change.all:
             self._sas.remove(name_of(sa))

@@ -25,10 +25,12 @@ class Control:
         channels: Channels,
         reloads: Reloads,
         stop: Callable[[str], None],
+        log_unmatched: Callable[[bool], None],
     ) -> None:
         self._channels = channels
         self._reloads = reloads
         self._stop = stop
+        self._log_unmatched = log_unmatched
         self._waiting_for_stop: list[bytes] = []
 
     def handlers(self) -> dict[type, Handler]:
@@ -38,6 +40,7 @@ class Control:
             m.ReloadCommand: self._on_reload_command,
             m.ConfirmCommand: self._on_confirm_command,
             m.RollbackCommand: self._on_rollback_command,
+            m.LogUnmatchedCommand: self._on_log_unmatched_command,
         }
 
     def stopped(self, lines: tuple[str, ...]) -> None:
@@ -61,6 +64,11 @@ class Control:
 
     def _on_confirm_command(self, _command: m.ConfirmCommand, peer: bytes) -> None:
         self._tell(peer, self._reloads.confirm())
+
+    def _on_log_unmatched_command(self, command: m.LogUnmatchedCommand, peer: bytes) -> None:
+        self._log_unmatched(command.on)
+        are = "are" if command.on else "are not"
+        self._done(peer, 0, (f"packets that no rule matches {are} logged",))
 
     def _finish(self, peer: bytes) -> Finished:
         return lambda in_force, lines: self._done(peer, 0 if in_force else 1, lines)

@@ -113,7 +113,7 @@ class Instance:
                 adapt=self._adapt,
             ),
         )
-        self.control = Control(self.channels, self.reloads, self.ask_stop)
+        self.control = Control(self.channels, self.reloads, self.ask_stop, self.holdings.data_path.log_unmatched)
         self._status_socket: StatusSocket | None = None
         for row in table:
             self.holdings.children[row.role] = Child(row, self.loop, self._spawn, self._on_child_gone)
