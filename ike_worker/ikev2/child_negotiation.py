@@ -8,10 +8,12 @@ from ike_worker.ikev2.context import Context, Work
 from ike_worker.ikev2.crypto.keymat import ChildKeys, ChildSuite, derive_child_keys
 from ike_worker.ikev2.errors import MalformedMessage, Refused
 from ike_worker.ikev2.exchange_rules import Contents
+from ike_worker.ikev2.features import nat_traversal
 from ike_worker.ikev2.features.handover import standing
 from ike_worker.ikev2.iana import NotifyType
 from ike_worker.ikev2.ike_sa import IkeSa
 from ike_worker.ikev2.selection import (
+    MAX_SELECTORS,
     ChosenChild,
     choose_esp,
     esp_answer,
@@ -137,7 +139,7 @@ def rest_to_ask_for(agreement: Agreement, contents: Contents, wish: Wish) -> Wis
     )
 
 
-def conclude(rule: NegotiationRule, contents: Contents, *, key_exchange: bool) -> Agreement:
+def conclude(sa: IkeSa, rule: NegotiationRule, contents: Contents, *, key_exchange: bool) -> Agreement:
     """What the responder chose of our offer. Refused where that is not ours to accept."""
     payload = contents.need(SecurityAssociation)
     if len(payload.proposals) != 1:
@@ -145,8 +147,12 @@ def conclude(rule: NegotiationRule, contents: Contents, *, key_exchange: bool) -
     chosen = choose_esp(rule.esp_proposals, payload, key_exchange=key_exchange)
     if chosen is None or not is_single_choice(payload):
         raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, "the responder chose what was not offered")
-    local = contents.need(TrafficSelectorsInitiator).selectors
-    remote = contents.need(TrafficSelectorsResponder).selectors
+    local, remote = nat_traversal.as_we_see_them(
+        sa.path,
+        rule.mode,
+        local=contents.need(TrafficSelectorsInitiator).selectors,
+        remote=contents.need(TrafficSelectorsResponder).selectors,
+    )
     if not is_subset(local, rule.local) or not is_subset(remote, rule.remote):
         raise Refused(NotifyType.TS_UNACCEPTABLE, "the responder's traffic selectors are not within those offered")
     transport = contents.notify(NotifyType.USE_TRANSPORT_MODE) is not None
@@ -184,11 +190,12 @@ def accept(
             continue
         chosen = choose_esp(rule.esp_proposals, payload, key_exchange=key_exchange, wanted_group=group)
         if chosen is not None:
+            own, other = nat_traversal.as_we_see_them(sa.path, rule.mode, local=local, remote=remote)
             return Agreement(
                 rule=rule,
                 chosen=chosen,
-                local=narrow(local, rule.local),
-                remote=narrow(remote, rule.remote),
+                local=narrow(own, rule.local),
+                remote=narrow(other, rule.remote),
                 more_possible=len(rules) > 1,
             )
     raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, "no proposal of the peer is acceptable for its Child SA")
@@ -202,13 +209,18 @@ def _candidates(
     rule_id: int,
 ) -> list[NegotiationRule]:
     """The rules that cover any of it; those that cover the first selectors, so perhaps the packet itself, lead."""
+
+    def covers(rule: NegotiationRule, count: int) -> bool:
+        own, other = nat_traversal.as_we_see_them(sa.path, rule.mode, local=local[:count], remote=remote[:count])
+        return overlap(own, rule.local) and overlap(other, rule.remote)
+
     rules = [
         rule
         for rule in context.policy.rules_of(sa.peer)
-        if rule_id in (0, rule.rule_id) and overlap(local, rule.local) and overlap(remote, rule.remote)
+        if rule_id in (0, rule.rule_id) and covers(rule, MAX_SELECTORS)
     ]
     if len(rules) > 1:
-        rules.sort(key=lambda rule: not (overlap(local[:1], rule.local) and overlap(remote[:1], rule.remote)))
+        rules.sort(key=lambda rule: not covers(rule, 1))
     return rules
 
 

@@ -125,7 +125,7 @@ def _conclude(
     rule = context.policy.rule(pending.wish.rule_id)
     if rule is None:
         raise RefusedHere("the rule has gone from the policy")
-    agreement = negotiation.conclude(rule, contents, key_exchange=True)
+    agreement = negotiation.conclude(sa, rule, contents, key_exchange=True)
     nonce_r = contents.need(Nonce).data
     shared = b""
     if agreement.suite.key_exchange is not KeyExchangeId.NONE:

@@ -104,7 +104,7 @@ def _conclude_child(
     if contents.wrong is not None:
         name = name_of(NotifyType, contents.wrong.type)
         raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, f"the peer answers {name}")
-    agreement = negotiation.conclude(rule, contents, key_exchange=False)
+    agreement = negotiation.conclude(sa, rule, contents, key_exchange=False)
     pair = negotiation.make_sas(
         sa,
         agreement,

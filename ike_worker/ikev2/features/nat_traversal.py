@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 
 from ike_worker.ikev2.context import Context
 from ike_worker.ikev2.crypto.nat import nat_detection_hash
@@ -11,6 +12,7 @@ from ike_worker.ikev2.iana import NotifyType
 from ike_worker.ikev2.ike_sa import IkeSa, NatPath
 from ike_worker.ikev2.states import ChildState, State
 from ike_worker.ikev2.wire.notify import Notify
+from ipc.types import IpAddress, Mode, TrafficSelector
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,28 @@ def detect(path: NatPath, contents: Contents, spi_i: bytes, spi_r: bytes, local:
     seen_destination = nat_detection_hash(spi_i, spi_r, local.address.packed, local.port)
     path.peer_behind_nat = all(one.data != seen_source for one in sources)
     path.we_behind_nat = all(one.data != seen_destination for one in destinations)
+
+
+def as_we_see_them(
+    path: NatPath, mode: Mode, *, local: tuple[TrafficSelector, ...], remote: tuple[TrafficSelector, ...]
+) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
+    """The peer's selectors, from our side, with the addresses that the packets have here (RFC 7296 section 2.23.1).
+
+    In transport mode behind a NAT each side names its own end by the address that it knows, and sees the other under
+    another one. Checksums need no original addresses: who opens the packet makes them anew, or need not look.
+    """
+    if mode is not Mode.TRANSPORT:
+        return local, remote
+    own = tuple(_at(path.local.address, one) for one in local) if path.we_behind_nat else local
+    other = tuple(_at(path.remote.address, one) for one in remote) if path.peer_behind_nat else remote
+    return own, other
+
+
+def _at(address: IpAddress, selector: TrafficSelector) -> TrafficSelector:
+    """A selector of one host, as that of the host at `address`."""
+    if selector.start_address != selector.end_address or selector.start_address.version != address.version:
+        return selector
+    return replace(selector, start_address=address, end_address=address)
 
 
 def float_port(path: NatPath) -> None:
