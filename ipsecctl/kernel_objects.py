@@ -58,7 +58,7 @@ def count(deadline: float) -> Counted:
             (_routes(deadline), "routes"),
             (_tables(deadline), "nftables tables"),
         )
-        secure = _secure(deadline)
+        secure = in_secure_mode(deadline)
     except TimeoutError:
         return Counted(lines=(), error="it took too long")
     except OSError as error:
@@ -91,8 +91,8 @@ def _tables(deadline: float) -> int:
         return 0
 
 
-def _secure(deadline: float) -> bool:
-    """False in a kernel that has no such mode."""
+def in_secure_mode(deadline: float) -> bool:
+    """Whether the kernel drops what no policy allows; False in one that has no such mode. TimeoutError."""
     try:
         answers = list(_ask(NETLINK_XFRM, XFRM_MSG_GETDEFAULT, 0, bytes(3), deadline))
     except TimeoutError:

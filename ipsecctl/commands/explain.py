@@ -5,6 +5,7 @@ import ipaddress
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from ipc.types import Action, Direction, IpAddress
 from ipsecctl import exit_codes, lock_file, policy_check
 from ipsecctl.arguments import DEFAULT_SPD
 from ipsecctl.errors import CommandError
+from ipsecctl.kernel_objects import in_secure_mode
 from ipsecctl.output import duration
 from ipsecctl.policy_check import Checked
 from ipsecctl.report import Report, parse
@@ -47,7 +49,7 @@ class _Answer:
     report: Report
     """The status of the instance; None if none answers."""
     note: str
-    """What the reader should know of the file; empty if nothing."""
+    """What the reader should know besides; empty if nothing."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -69,16 +71,17 @@ def explain(options: argparse.Namespace) -> _Answer:
     running = report.policy if report is not None else None
     path = os.path.abspath(options.file) if options.file else running.path if running else DEFAULT_SPD
     checked = policy_check.check(path)
-    note = ""
+    secure = _secure(report)
+    notes = ["secure mode is on: what no rule matches is dropped"] if secure else []
     if running is not None and checked.policy.sha256.hex() != running.sha256:
-        note = f"{path} is not the policy in force: this is what it would do"
+        notes.append(f"{path} is not the policy in force: this is what it would do")
     return _Answer(
         path=path,
         packet=packet,
-        decision=decide(checked.policy, packet),
+        decision=decide(checked.policy, packet, secure=secure),
         checked=checked,
         report=report,
-        note=note,
+        note="; ".join(notes),
     )
 
 
@@ -90,6 +93,15 @@ def _status(instance: str) -> Report:
         return parse(status_socket.ask(instance, ANSWER_WITHIN_S))
     except status_socket.NoStatus:
         return None
+
+
+def _secure(report: Report) -> bool:
+    if report is not None:
+        return bool(report.mode == "secure")
+    try:
+        return in_secure_mode(time.monotonic() + ANSWER_WITHIN_S)
+    except TimeoutError as error:
+        raise CommandError("the kernel does not say whether secure mode is on") from error
 
 
 # ------------------------------------------------------------- the question
