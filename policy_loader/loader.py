@@ -172,8 +172,8 @@ class Loader:
         self._parsing = None
         peers = {peer.name: peer for peer in loaded.policy.peers}
         generation = _Generation(number=parsing.generation, loaded=loaded, peers=peers)
-        if self._in_force is None:
-            # The first one: the agent may have no data path yet, and there is nothing that a refusal could hurt.
+        if self._in_force is None or _same_for_kernel(self._in_force, generation):
+            # The first one is not checked: the agent may have no data path yet, and a refusal can hurt nothing.
             self._say_parsed(generation)
         else:
             self._start_checking(generation)
@@ -396,6 +396,12 @@ def _templates_of(request: m.ParsePolicy) -> SourceFile | None:
         mode=request.templates_mode,
         uid=request.templates_uid,
     )
+
+
+def _same_for_kernel(one: _Generation, other: _Generation) -> bool:
+    policies = one.loaded.policy, other.loaded.policy
+    first, second = ((each.interfaces, each.unmatched, each.manual_sas, each.kernel_rules) for each in policies)
+    return first == second
 
 
 def _send_kernel_rules(agent: Channel, generation: _Generation, *, check_only: bool = False) -> None:

@@ -138,6 +138,13 @@ def test_a_policy_is_parsed_only_when_the_agent_found_that_the_kernel_would_take
     assert [one.check_only for one in world.enforce(2) if isinstance(one, m.BeginPolicy)] == [False]
 
 
+def test_a_policy_that_is_the_same_for_the_kernel_need_not_be_checked(world: World) -> None:
+    world.put_in_force(1)
+    world.answers_checks = False
+    assert only(world.parse(2, POLICY + "# a comment"), m.PolicyParsed).generation == 2
+    assert world.agent.take() == []
+
+
 def test_a_policy_that_the_kernel_would_not_take_is_refused_before_anything_is_touched(world: World) -> None:
     world.put_in_force(1)
     world.answers_checks = False
@@ -161,7 +168,7 @@ def test_an_agent_that_does_not_say_whether_it_would_take_it_refuses_it(world: W
     world.agent.deliver(m.PolicyInstalled(generation=2))
     assert world.supervisor.take() == []
     world.agent.connected = False
-    assert "the kernel agent can't be asked" in only(world.parse(3), m.PolicyRefused).errors[0]
+    assert "the kernel agent can't be asked" in only(world.parse(3, CHANGED_POLICY), m.PolicyRefused).errors[0]
     assert world.loop.pending() == 0
 
 
