@@ -3,7 +3,8 @@
 Two namespaces, a complete instance in each. The left one has as many peers as handshakes are wanted, each pair with
 addresses of its own, and negotiates them all at start: IKE_SA_INIT, IKE_AUTH and the first Child SA, with every role
 of both sides at work. CPU is what the kernel accounted to each process between the first and the last handshake. The
-floor in the same run is the cryptography that one side can't do without.
+floor in the same run is the cryptography that one side can't do without. First by pre-shared key, then by ECDSA P-256
+certificates that an authority has issued directly.
 """
 
 import argparse
@@ -17,14 +18,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from tests.lab import pki
 from tests.lab.instance import Instance, RunningRole
 from tests.lab.namespaces import WIRE, Namespace, gateways, run
 from tests.lab.waiting import wait_until
 
 EXAMPLE = "example: python -m bench.handshake --count 300 --runs 3"
+AUTHENTICATIONS = ("psk", "certificate")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -50,9 +55,45 @@ def addresses(number: int) -> tuple[str, str]:
     return f"10.10.{number // 250}.{number % 250 + 1}", f"10.11.{number // 250}.{number % 250 + 1}"
 
 
-def spd(count: int, *, left: bool) -> str:
+class Authentication:
+    """How the two sides prove who they are: one pair of certificates for all peers, or a pre-shared key for each."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.name = name
+        self._directory = directory
+        if name == "certificate":
+            authority = pki.root()
+            pki.write(directory / "ca.pem", authority.pem)
+            for side in ("left", "right"):
+                issued = authority.issue(f"CN={side}", [f"{side}.example"])
+                pki.write(directory / f"{side}.pem", issued.pem)
+                pki.write(directory / f"{side}.key", pki.key_pem(issued.key))
+
+    def defaults(self, side: str) -> list[str]:
+        """Lines for all peers."""
+        if self.name == "psk":
+            return []
+        files = ("certificate_file", f"{side}.pem"), ("key_file", f"{side}.key")
+        lines = [f'{key} = "{self._directory}/{file}"' for key, file in files]
+        return ["[defaults.peers]", *lines, f'ca_files = ["{self._directory}/ca.pem"]']
+
+    def lines(self, number: int, here: str, there: str) -> list[str]:
+        """Lines of one peer."""
+        if self.name == "psk":
+            psk = f'psk = "a pre-shared key for the benchmark {number}"'
+            return [
+                'auth = "psk"',
+                psk,
+                f'local_id = "{here}{number}.example"',
+                f'remote_id = "{there}{number}.example"',
+            ]
+        return ['auth = "certificate"', f'local_id = "{here}.example"', f'remote_id = "{there}.example"']
+
+
+def spd(count: int, authentication: Authentication, *, left: bool) -> str:
     """An SPD with `count` peers; the left side starts them all."""
     lines = ["[setup]", f'interfaces = ["{WIRE}"]', 'unmatched = "bypass"']
+    lines += authentication.defaults("left" if left else "right")
     lines += ["[proposals.bench]", 'ike = ["aes256gcm16-prfsha256-x25519"]', 'esp = ["aes256gcm16-esn"]']
     for number in range(count):
         own, other = addresses(number) if left else reversed(addresses(number))
@@ -61,10 +102,7 @@ def spd(count: int, *, left: bool) -> str:
             f"[peers.p{number}]",
             f'address = "{other}"',
             f'local_address = "{own}"',
-            f'local_id = "{here}{number}.example"',
-            f'remote_id = "{there}{number}.example"',
-            'auth = "psk"',
-            f'psk = "a pre-shared key for the benchmark {number}"',
+            *authentication.lines(number, here, there),
             'proposals = "bench"',
             "[[rules]]",
             f'name = "r{number}"',
@@ -96,15 +134,15 @@ def tunnels_up(instance: Instance) -> int:
     return sum(len(tunnel["children"]) for tunnel in instance.status()["tunnels"])
 
 
-def measure(count: int) -> Result:
+def measure(count: int, authentication: Authentication) -> Result:
     """One run of `count` handshakes between fresh instances."""
     with gateways() as nets, Instance(nets.left) as left, Instance(nets.right) as right:
         for side, namespace in enumerate((nets.left, nets.right)):
             add_many_addresses(namespace, count, side)
             namespace.ip("route", "add", f"10.{11 - side}.0.0/16", "dev", WIRE)
-        right.start(spd(count, left=False))
+        right.start(spd(count, authentication, left=False))
         before_right = {one.role.value: cpu_s(one) for one in right.roles()}
-        left.start(spd(count, left=True))
+        left.start(spd(count, authentication, left=True))
         started = time.monotonic()
         before_left = {one.role.value: cpu_s(one) for one in left.roles()}
         already = tunnels_up(left)
@@ -128,8 +166,14 @@ def measure(count: int) -> Result:
     return Result(per_second=(count - already) / elapsed, costs=tuple(costs))
 
 
-def crypto_floor_ms(rounds: int = 300) -> float:
-    """Milliseconds of the cryptography of one side: a key exchange, two messages opened and sealed, ~14 HMACs."""
+def crypto_floor_ms(authentication: str, rounds: int = 300) -> float:
+    """Milliseconds of the cryptography of one side: a key exchange, two messages opened and sealed, ~14 HMACs.
+
+    With certificates it signs once, and looks at the signatures of the peer and of its certificate.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    algorithm = ec.ECDSA(hashes.SHA256())
+    signature = key.sign(b"", algorithm)
 
     def handshake() -> None:
         own, other = X25519PrivateKey.generate(), X25519PrivateKey.generate().public_key()
@@ -140,6 +184,10 @@ def crypto_floor_ms(rounds: int = 300) -> float:
             aead.encrypt(number.to_bytes(12, "big"), bytes(200), bytes(32))
         for _ in range(14):
             hmac.digest(bytes(32), bytes(64), "sha256")
+        if authentication == "certificate":
+            key.sign(b"", algorithm)
+            for _ in range(2):
+                key.public_key().verify(signature, b"", algorithm)
 
     return median_ms(handshake, rounds)
 
@@ -154,9 +202,10 @@ def median_ms(function: Callable[[], None], rounds: int) -> float:
     return statistics.median(times)
 
 
-def report(results: list[Result], floor_ms: float, count: int) -> None:
+def report(results: list[Result], floor_ms: float, count: int, authentication: str) -> None:
     """Medians over the runs, as a table."""
-    print(f"{count} handshakes a run, {len(results)} runs, medians; PSK, X25519, AES-256-GCM")
+    how = {"psk": "PSK", "certificate": "ECDSA P-256 certificates"}[authentication]
+    print(f"{count} handshakes a run, {len(results)} runs, medians; {how}, X25519, AES-256-GCM")
     print(f"handshakes per second, both sides on this machine: {statistics.median(r.per_second for r in results):.0f}")
     print(f"{'side':<10} {'role':<14} {'CPU ms per handshake':>20} {'times the crypto floor':>23}")
     keys = list(dict.fromkeys((cost.side, cost.role) for result in results for cost in result.costs))
@@ -178,11 +227,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=EXAMPLE)
     parser.add_argument("--count", type=int, default=300, help="handshakes in one run (300)")
     parser.add_argument("--runs", type=int, default=3, help="runs; medians are printed (3)")
+    parser.add_argument("--auth", choices=AUTHENTICATIONS, action="append", help="only this (both)")
     arguments = parser.parse_args()
     if os.geteuid():
         sys.exit("bench.handshake: needs root, to make network namespaces")
     run(["ip", "-V"])
-    report([measure(arguments.count) for _ in range(arguments.runs)], crypto_floor_ms(), arguments.count)
+    with tempfile.TemporaryDirectory(prefix="ipsecd-bench-") as directory:
+        for name in arguments.auth or AUTHENTICATIONS:
+            authentication = Authentication(name, Path(directory))
+            results = [measure(arguments.count, authentication) for _ in range(arguments.runs)]
+            report(results, crypto_floor_ms(name), arguments.count, name)
 
 
 if __name__ == "__main__":
