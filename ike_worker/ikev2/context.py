@@ -348,8 +348,8 @@ class Context:
             and (sa.peer.address is not None or other.path.remote.address == sa.path.remote.address)
         ]
 
-    def established(self, sa: IkeSa) -> None:
-        """The handshake of `sa` is over."""
+    def established(self, sa: IkeSa, replaces: bytes = b"") -> None:
+        """The handshake of `sa` is over, or the rekey of another one that has made it."""
         if sa.state is not State.ESTABLISHED:
             self.forget_init(sa)
             enter(sa, State.ESTABLISHED)
@@ -369,7 +369,7 @@ class Context:
         sa.rekey_at = self.now + self.jittered(sa.peer.rekey_s) if sa.peer.rekey_s else math.inf
         self.mark_changed(sa)
         log.info("%s: established with %s", sa, sa.path.remote)
-        self.events.append(events.IkeSaEstablished(own_spi=sa.own_spi, peer=sa.peer.name))
+        self.events.append(events.IkeSaEstablished(own_spi=sa.own_spi, peer=sa.peer.name, replaces=replaces))
 
     def forget_init(self, sa: IkeSa) -> None:
         """`sa` is half-open no more."""

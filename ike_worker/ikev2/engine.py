@@ -6,6 +6,7 @@ the network sends wrong is dropped, counted by nobody but the log, or answered w
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -14,10 +15,11 @@ from ike_worker.ikev2.child_negotiation import is_served
 from ike_worker.ikev2.context import Context, OwnAuth, SourceAddress, Verdict
 from ike_worker.ikev2.datagram import Datagram, Endpoint
 from ike_worker.ikev2.errors import InvalidMajorVersion, RefusedHere, RemoteError
-from ike_worker.ikev2.events import AllClosed, Event
+from ike_worker.ikev2.events import AllClosed, Event, OrderEnded
 from ike_worker.ikev2.exchanges import ike_sa_init
 from ike_worker.ikev2.features import idleness, liveness, nat_traversal
 from ike_worker.ikev2.features.gate import is_init_request
+from ike_worker.ikev2.features.orders import DownPeer, DownRule, Orders, RekeyChild, RekeyIke, Up
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, PayloadType
 from ike_worker.ikev2.ike_sa import NO_SPI, TAIL_BYTES, IkeSa
 from ike_worker.ikev2.policy import Policy
@@ -61,6 +63,9 @@ class Engine:
     """
 
     def __init__(self, *, random_bytes: Callable[[int], bytes], source_address: SourceAddress) -> None:
+        self._orders = Orders()
+        self._ending: set[int] = set()
+        """Rules that an operator has ended, until they have no Child SA."""
         self._context = Context(random_bytes, source_address)
         self._closing = False
 
@@ -221,19 +226,29 @@ class Engine:
     def next_event(self) -> Event | None:
         """The next event, in order; None if there is none."""
         events = self._context.events
-        return events.popleft() if events else None
+        if not events:
+            return None
+        event = events.popleft()
+        self._orders.hear(self._context, event)
+        return event
 
     # ------------------------------------------------------------------ wishes from outside
 
-    def initiate(self, rule_id: int, now: float, *, acquire: Acquire | None = None, keep_up: bool = False) -> None:
+    def initiate(
+        self, rule_id: int, now: float, *, acquire: Acquire | None = None, keep_up: bool = False, order: int = 0
+    ) -> None:
         """Negotiates a Child SA for a rule; nothing happens if that is under way, or if one stands that would do.
 
         With `keep_up` it is tried again, ever more rarely, until there is one. A packet (`acquire`) does nothing
-        where the policy wants the rule left alone (EndAction.CLEAR).
+        where the policy wants the rule left alone (EndAction.CLEAR). OrderEnded tells what has come of `order`, here
+        and in the other methods that take one, unless it is 0.
         """
         context = self._enter(now)
+        rule = context.policy.rule(rule_id)
+        self._orders.take(order, Up(rule_id=rule_id, rule=rule.name if rule is not None else ""))
         if acquire is not None and context.upkeep.is_cleared(rule_id):
             return
+        self._ending.discard(rule_id)
         if keep_up:
             context.upkeep.want(rule_id)
         self._negotiate(
@@ -263,10 +278,39 @@ class Engine:
         elif peer.address is not None:
             context.wake(ike_sa_init.begin(context, peer, peer.address, wish))
 
-    def rekey_child(self, spi_in: int, now: float) -> None:
+    def end_rule(self, rule_id: int, now: float, *, order: int = 0) -> None:
+        """Deletes the Child SAs of a rule, on both sides, and tries no more to have one; a packet may ask anew."""
+        context = self._enter(now)
+        self._orders.take(order, DownRule(rule_id=rule_id))
+        context.upkeep.give_up(rule_id)
+        self._ending.add(rule_id)
+        for sa in list(context.ike_sas.values()):
+            wanted = [wish for wish in sa.all_wishes if not _creates(wish, rule_id)]
+            if sa.state is State.CONNECTING and not wanted:
+                context.close(sa, "ended by an operator")
+            else:
+                sa.wishes = deque(wish for wish in sa.wishes if not _creates(wish, rule_id))
+        self._settle()
+
+    def end_peer(self, name: str, now: float, *, order: int = 0) -> None:
+        """Deletes all IKE SAs with a peer, on both sides, and tries no more to have one; a packet may ask anew."""
+        context = self._enter(now)
+        self._orders.take(order, DownPeer(peer=name))
+        for rule_id in context.policy.rule_ids:
+            rule = context.policy.rule(rule_id)
+            if rule is not None and rule.peer == name:
+                context.upkeep.give_up(rule_id)
+        for sa in context.with_peer(name):
+            self._delete(sa, "ended by an operator")
+        self._settle()
+
+    def rekey_child(self, spi_in: int, now: float, *, order: int = 0) -> None:
         """Rekeys the Child SA with this inbound SPI."""
         sa = self._enter(now).child_owners.get(spi_in)
-        if sa is not None:
+        if sa is None or sa.children[spi_in].state is ChildState.DRAINING:
+            self._refuse(order, f"there is no Child SA with the inbound SPI {spi_in:08x}")
+        else:
+            self._orders.take(order, RekeyChild(spi_in=spi_in, rule=sa.children[spi_in].rule_name))
             timers.rekey_child(sa, sa.children[spi_in])
             self._context.wake(sa)
         self._settle()
@@ -279,13 +323,21 @@ class Engine:
             self._context.wake(sa)
         self._settle()
 
-    def rekey_ike_sa(self, own_spi: bytes, now: float) -> None:
+    def rekey_ike_sa(self, own_spi: bytes, now: float, *, order: int = 0) -> None:
         """Rekeys the IKE SA with this SPI of ours; its Child SAs move to the new one."""
         sa = self._enter(now).ike_sas.get(own_spi)
-        if sa is not None and sa.state is State.ESTABLISHED and not sa.wants(WishKind.REKEY_IKE):
-            sa.wishes.append(Wish(kind=WishKind.REKEY_IKE))
+        if sa is None or sa.state is not State.ESTABLISHED:
+            self._refuse(order, f"there is no IKE SA with the SPI {own_spi.hex()} that could be rekeyed")
+        else:
+            self._orders.take(order, RekeyIke(own_spi=own_spi))
+            if not sa.wants(WishKind.REKEY_IKE):
+                sa.wishes.append(Wish(kind=WishKind.REKEY_IKE))
             self._context.wake(sa)
         self._settle()
+
+    def _refuse(self, order: int, reason: str) -> None:
+        if order:
+            self._context.events.append(OrderEnded(order=order, failure=reason))
 
     def delete_ike_sa(self, own_spi: bytes, now: float) -> None:
         """Deletes the IKE SA with this SPI of ours and its Child SAs, on both sides."""
@@ -303,7 +355,8 @@ class Engine:
         self._settle()
 
     def _delete(self, sa: IkeSa, reason: str) -> None:
-        if sa.handshake is not None and sa.state is not State.DELETING:
+        asked = sa.state is State.AUTHENTICATING and sa.window.pending is not None
+        if sa.handshake is not None and sa.state is not State.DELETING and not asked:
             self._context.close(sa, reason)
             return
         timers.delete_ike_sa(sa)
@@ -427,6 +480,19 @@ class Engine:
 
     # ------------------------------------------------------------------ inside
 
+    def _go_on_ending(self) -> None:
+        """Deletes the Child SAs of rules that an operator has ended, also those that were still being made then."""
+        context = self._context
+        for rule_id in list(self._ending):
+            if DownRule(rule_id=rule_id).look(context) is not None:
+                self._ending.discard(rule_id)
+                continue
+            for sa in list(context.ike_sas.values()):
+                for child in list(sa.children.values()):
+                    if child.rule_id == rule_id:
+                        timers.delete_child(sa, child)
+                        context.wake(sa)
+
     def _follow_ends(self) -> None:
         """What the policy wants done where a peer has closed an SA, or is silent."""
         context = self._context
@@ -450,6 +516,7 @@ class Engine:
     def _settle(self) -> None:
         """Begins what is wanted, and sets timers, of all IKE SAs that something happened to."""
         context = self._context
+        self._go_on_ending()
         while context.awake or context.ended or context.again:
             self._follow_ends()
             if not context.awake:
@@ -459,6 +526,7 @@ class Engine:
                 continue
             dialogue.pump(context, sa)
             context.schedule(sa, timers.next_due(sa, context.now))
+        self._orders.look(context)
         if self._closing and not context.ike_sas:
             self._closing = False
             context.events.append(AllClosed())
@@ -477,4 +545,8 @@ def _usefulness(sa: IkeSa) -> tuple[bool, bool, float]:
 
 def _negotiates(sa: IkeSa, rule_id: int) -> bool:
     """Whether a Child SA of this rule is under way on `sa`."""
-    return any(wish.kind is WishKind.CREATE_CHILD and wish.rule_id == rule_id for wish in sa.all_wishes)
+    return any(_creates(wish, rule_id) for wish in sa.all_wishes)
+
+
+def _creates(wish: Wish, rule_id: int) -> bool:
+    return wish.kind is WishKind.CREATE_CHILD and wish.rule_id == rule_id

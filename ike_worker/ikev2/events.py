@@ -76,6 +76,8 @@ class IkeSaEstablished:
 
     own_spi: bytes
     peer: str
+    replaces: bytes
+    """Our SPI of the one that it replaces by a rekey; empty if it does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,22 @@ class NegotiationFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IkeSaNotRekeyed:
+    """An IKE SA stands as before; its rekey is tried again later."""
+
+    own_spi: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEnded:
+    """What an operator has asked for is done, if `failure` is empty; otherwise that says to people why not."""
+
+    order: int
+    failure: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AllClosed:
     """After `close_all`: every DELETE is answered or given up."""
 
@@ -134,5 +152,7 @@ Event = (
     | ChildSaClosed
     | IkeSaClosed
     | NegotiationFailed
+    | IkeSaNotRekeyed
+    | OrderEnded
     | AllClosed
 )

@@ -12,6 +12,7 @@ from ike_worker.ikev2.child_sa import REPLACED_LIFE_S
 from ike_worker.ikev2.context import Context, Request, Response, Work
 from ike_worker.ikev2.crypto.keymat import IkeSuite, derive_rekeyed_ike_keys
 from ike_worker.ikev2.errors import Ikev2Error, MalformedMessage, Refused, RefusedHere
+from ike_worker.ikev2.events import IkeSaNotRekeyed
 from ike_worker.ikev2.exchange_rules import Contents
 from ike_worker.ikev2.exchanges import reauthentication
 from ike_worker.ikev2.exchanges.ike_sa_init import wanted_group
@@ -126,9 +127,8 @@ def _prevail(context: Context, sa: IkeSa, new: IkeSa, pending: Pending) -> None:
 
 def failed(context: Context, sa: IkeSa, pending: Pending, error: Ikev2Error) -> None:
     """No new IKE SA of ours; the old one stands until the next try, if the peer has not replaced it meanwhile."""
-    log.info("%s: not rekeyed: %s", sa, error)
     if not adopt_candidate(context, sa):
-        _later(context, sa, RETRY_S)
+        _later(context, sa, RETRY_S, str(error))
     sa.window.pending = None
 
 
@@ -158,11 +158,13 @@ def _on_error(context: Context, sa: IkeSa, pending: Pending, contents: Contents)
         # RFC 7296 section 1.3: a peer that can't rekey has another IKE SA made from the start.
         reauthentication.begin(context, sa)
         return
-    log.info("%s: not rekeyed: the peer answers %s", sa, name_of(NotifyType, wrong.type))
-    _later(context, sa, RETRY_TEMPORARY_S if wrong.type == NotifyType.TEMPORARY_FAILURE else RETRY_S)
+    delay_s = RETRY_TEMPORARY_S if wrong.type == NotifyType.TEMPORARY_FAILURE else RETRY_S
+    _later(context, sa, delay_s, f"the peer answers {name_of(NotifyType, wrong.type)}")
 
 
-def _later(context: Context, sa: IkeSa, delay_s: float) -> None:
+def _later(context: Context, sa: IkeSa, delay_s: float, reason: str) -> None:
+    log.info("%s: not rekeyed: %s", sa, reason)
+    context.events.append(IkeSaNotRekeyed(own_spi=sa.own_spi, reason=reason))
     chance = int.from_bytes(context.random_bytes(2), "big") / 65535
     sa.rekey_at = context.now + delay_s * (1.0 - _RETRY_SPREAD * chance)
 
@@ -269,7 +271,7 @@ def _make(
 
 
 def _replace(context: Context, old: IkeSa, new: IkeSa) -> None:
-    context.established(new)
+    context.established(new, old.own_spi)
     nat_traversal.start_keepalives(context, new)
     _leave_to_peer(context, old)
     context.move_children(old, new)
