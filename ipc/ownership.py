@@ -21,6 +21,15 @@ OUTER_MARK = 0x2000_0000
 INTERFACE_MARK_MASK = 0x0FFF_0000
 """Bits in the packet mark where the index of the interface stands by which a packet came in, if a rule names one."""
 
+MOST_INTERFACE_INDEX = INTERFACE_MARK_MASK // (INTERFACE_MARK_MASK & -INTERFACE_MARK_MASK)
+"""Above it an interface can't be told by the mark."""
+
+
+def interface_mark(ifindex: int) -> int:
+    """The mark of packets that came in there."""
+    return ifindex * (INTERFACE_MARK_MASK & -INTERFACE_MARK_MASK)
+
+
 NFT_TABLE = "ipsecd"
 """The nftables table (family inet)."""
 

@@ -46,12 +46,17 @@ def remove_everything() -> Removed:
     finally:
         xfrm.close()
     around = remove_around_tun()
+    requests = RequestSocket(NETLINK_NETFILTER)
+    try:
+        tables = netfilter.remove(requests)
+    finally:
+        requests.close()
     return Removed(
         sas=sas,
         policies=policies,
         routing_rules=around.routing_rules,
         routes=around.routes,
-        nft_tables=around.nft_tables,
+        nft_tables=tables,
     )
 
 
@@ -63,17 +68,15 @@ def remove_sas(xfrm: RequestSocket) -> int:
 
 
 def remove_around_tun() -> Removed:
-    """Removes the rules, routes and table of the user-space data path."""
-    route, netfilter_socket = RequestSocket(NETLINK_ROUTE), RequestSocket(NETLINK_NETFILTER)
+    """Removes the rules and routes of the user-space data path."""
+    route = RequestSocket(NETLINK_ROUTE)
     try:
         table = routing_table.RoutingTable(route)
         present = table.present()
         table.install(routes.NOTHING)
-        tables = netfilter.remove(netfilter_socket)
     finally:
         route.close()
-        netfilter_socket.close()
-    return Removed(routing_rules=len(present.rules), routes=len(present.routes), nft_tables=tables)
+    return Removed(routing_rules=len(present.rules), routes=len(present.routes))
 
 
 def main() -> int:

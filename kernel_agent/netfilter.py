@@ -1,21 +1,26 @@
-"""The nftables table of the user-space data path: it tells packets that came out of the TUN from all others.
+"""The nftables table that marks packets by where they came in, for policies, which can't see that.
 
     table inet ipsecd {
         chain prerouting {
             type filter hook prerouting priority -300; policy accept;
             iif ipsec0 meta mark set meta mark | INNER_MARK
             iif != ipsec0 meta mark set meta mark & ~INNER_MARK
+            meta mark set meta mark & ~INTERFACE_MARK_MASK
+            iif eth0 meta mark set meta mark | index of eth0 in INTERFACE_MARK_MASK
         }
     }
 
-Inbound policies accept protected traffic only with the mark. Without the table nothing carries it, and protected
-traffic is blocked. Written as netlink messages (linux/netfilter/nf_tables.h), in one transaction.
+The first two are for the user-space data path: inbound policies accept protected traffic only with the mark. Without
+the table nothing carries it, and protected traffic is blocked. The others are there where rules name interfaces.
+Written as netlink messages (linux/netfilter/nf_tables.h), in one transaction.
 """
 
 import errno
 import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from ipc.ownership import INNER_MARK, NFT_TABLE
+from ipc.ownership import INNER_MARK, INTERFACE_MARK_MASK, NFT_TABLE, interface_mark
 from kernel_agent.xfrm import constants as c
 from kernel_agent.xfrm.netlink import NetlinkError, Request, RequestSocket
 from kernel_agent.xfrm.structs import pack_attribute, unpack_attributes
@@ -35,9 +40,16 @@ _CMP_EQ, _CMP_NEQ = 0, 1
 _RULE_USERDATA = 7
 
 
-def install(requests: RequestSocket, tun_ifindex: int) -> None:
-    """Makes the table what it should be; writes nothing if it is. OSError if the kernel refuses."""
-    if _present(requests) == [_userdata(tun_ifindex, kept) for kept in (True, False)]:
+def install(requests: RequestSocket, tun_ifindex: int, interfaces: Iterable[int] = ()) -> None:
+    """Makes the table what it should be; writes nothing if it is. OSError if the kernel refuses.
+
+    `tun_ifindex` is 0 without a TUN; `interfaces` are the indexes of those that rules name. With neither there is none.
+    """
+    wanted = [*_tun_rules(tun_ifindex), *_interface_rules(sorted(interfaces))]
+    if not wanted:
+        remove(requests)
+        return
+    if _present(requests) == [rule.userdata for rule in wanted]:
         return
     transaction = [
         # Created first, so that the removal of what may be there can't fail.
@@ -45,8 +57,7 @@ def install(requests: RequestSocket, tun_ifindex: int) -> None:
         _request(_DELTABLE, _attribute(1, _TABLE)),
         _request(_NEWTABLE, _attribute(1, _TABLE), c.NLM_F_CREATE),
         _request(_NEWCHAIN, _chain(), c.NLM_F_CREATE),
-        _request(_NEWRULE, _rule(tun_ifindex, from_tun=True), c.NLM_F_CREATE | c.NLM_F_APPEND),
-        _request(_NEWRULE, _rule(tun_ifindex, from_tun=False), c.NLM_F_CREATE | c.NLM_F_APPEND),
+        *(_request(_NEWRULE, _rule_body(rule), c.NLM_F_CREATE | c.NLM_F_APPEND) for rule in wanted),
     ]
     requests.execute(_batch(transaction))
 
@@ -79,8 +90,50 @@ def _present(requests: RequestSocket) -> list[bytes]:
     ]
 
 
-def _userdata(tun_ifindex: int, from_tun: bool) -> bytes:
-    return f"{NFT_TABLE} 1 {'' if from_tun else 'not '}{tun_ifindex}".encode()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rule:
+    """`userdata` says all that is in the expressions, so that it tells whether the kernel has the rule."""
+
+    userdata: bytes
+    expressions: tuple[bytes, ...]
+
+
+def _tun_rules(tun_ifindex: int) -> Iterator[_Rule]:
+    if not tun_ifindex:
+        return
+    for from_tun in (True, False):
+        yield _Rule(
+            userdata=f"{NFT_TABLE} 1 {'' if from_tun else 'not '}{tun_ifindex}".encode(),
+            expressions=(
+                _meta_load(_META_IIF),
+                _compare(_CMP_EQ if from_tun else _CMP_NEQ, tun_ifindex),
+                *_set_mark(INNER_MARK, INNER_MARK if from_tun else 0),
+            ),
+        )
+
+
+def _interface_rules(interfaces: Sequence[int]) -> Iterator[_Rule]:
+    if not interfaces:
+        return
+    yield _Rule(userdata=f"{NFT_TABLE} 1 any interface".encode(), expressions=_set_mark(INTERFACE_MARK_MASK, 0))
+    for ifindex in interfaces:
+        yield _Rule(
+            userdata=f"{NFT_TABLE} 1 interface {ifindex}".encode(),
+            expressions=(
+                _meta_load(_META_IIF),
+                _compare(_CMP_EQ, ifindex),
+                *_set_mark(INTERFACE_MARK_MASK, interface_mark(ifindex)),
+            ),
+        )
+
+
+def _set_mark(mask: int, value: int) -> tuple[bytes, ...]:
+    """The packet's mark with `value` in place of the bits of `mask`."""
+    return (
+        _meta_load(_META_MARK),
+        _change_bits(keep=~mask & 0xFFFF_FFFF, flip=value),
+        _expression(b"meta\0", _number(2, _META_MARK), _number(3, _REGISTER)),
+    )
 
 
 def _header(resource: int = 0) -> bytes:
@@ -118,16 +171,9 @@ def _chain() -> bytes:
     return _attribute(1, _TABLE) + _attribute(3, _CHAIN) + hook + _number(5, _NF_ACCEPT) + _attribute(7, b"filter\0")
 
 
-def _rule(tun_ifindex: int, *, from_tun: bool) -> bytes:
-    expressions = (
-        _meta_load(_META_IIF),
-        _compare(_CMP_EQ if from_tun else _CMP_NEQ, tun_ifindex),
-        _meta_load(_META_MARK),
-        _change_bits(keep=~INNER_MARK & 0xFFFF_FFFF, flip=INNER_MARK if from_tun else 0),
-        _expression(b"meta\0", _number(2, _META_MARK), _number(3, _REGISTER)),
-    )
+def _rule_body(rule: _Rule) -> bytes:
     names = _attribute(1, _TABLE) + _attribute(2, _CHAIN)
-    return names + _nested(4, *expressions) + _attribute(_RULE_USERDATA, _userdata(tun_ifindex, from_tun))
+    return names + _nested(4, *rule.expressions) + _attribute(_RULE_USERDATA, rule.userdata)
 
 
 def _expression(name: bytes, *data: bytes) -> bytes:

@@ -19,7 +19,7 @@ from ipc import messages as m
 from ipc.channel import Handler
 from ipc.messages import PlacedSa, PlaceSa, Sa, SaName
 from ipc.types import DataPathKind
-from kernel_agent import clean, netfilter
+from kernel_agent import clean, interfaces, netfilter
 from kernel_agent.data_path import Answered, DataPathError, Done, Listener, Lost, SecurityPolicy
 from kernel_agent.drift import DriftWatch
 from kernel_agent.last_result import LastResult
@@ -29,7 +29,7 @@ from kernel_agent.routing_table import Link, RoutingTable
 from kernel_agent.xfrm.constants import NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM
 from kernel_agent.xfrm.messages import InstalledSa, PolicyEntry
 from kernel_agent.xfrm.netlink import RequestSocket
-from kernel_agent.xfrm.policies import userspace_policies
+from kernel_agent.xfrm.policies import PolicyPlan, userspace_policies
 from kernel_agent.xfrm.policy_table import PolicyTable
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,8 @@ class UserspacePath:
         self._policies = PolicyTable(self.xfrm)
         self._drift = DriftWatch(self.xfrm, self._policies)
         self._routing = RoutingTable(self.route)
+        self._named: set[int] = set()
+        """Interfaces whose packets are marked for the policies."""
         self._policy_plan = LastResult(userspace_policies)
         self._routing_plan = LastResult(plan)
         self._listener: Listener | None = None
@@ -138,8 +140,10 @@ class UserspacePath:
         before: Mapping[bytes, PolicyEntry] | None = None
         try:
             routing = self._routing_plan.of(policy.rules, self._routing.addresses(), tun.index)
-            before = self._policies.install(self._policy_plan.of(policy.rules, tun.index))
-            netfilter.install(self.netfilter, tun.index)
+            before = self._policies.install(
+                self._policy_plan.of(policy.rules, tun.index, interfaces.indexes(policy.rules))
+            )
+            netfilter.install(self.netfilter, tun.index, interfaces.indexes(policy.rules).values())
             self._routing.bring_up(tun, self._mtu(policy))
             self._routing.install(routing)
             self._drift.settle()
@@ -157,14 +161,17 @@ class UserspacePath:
         tun = self._tun()
         try:
             routing = self._routing_plan.of(policy.rules, self._routing.addresses(), tun.index)
-            self._policies.check(self._policy_plan.of(policy.rules, tun.index), PolicyTable(self._scratch.xfrm))
+            self._policies.check(
+                self._policy_plan.of(policy.rules, tun.index, interfaces.indexes(policy.rules)),
+                PolicyTable(self._scratch.xfrm),
+            )
             self._routing.check(routing, RoutingTable(self._scratch.route))
         except OSError as error:
             raise DataPathError(f"the kernel would not take the policy: {error.strerror}") from error
 
     def drift(self, policy: SecurityPolicy) -> tuple[str, ...]:
         """As the policy table has it. To install it again mends marks and routes too."""
-        return self._drift.look(lambda: self._policy_plan.of(policy.rules, self._tun().index))
+        return self._drift.look(lambda: self._policies_of(policy, self._tun()))
 
     def installed_sas(self) -> tuple[InstalledSa, ...]:
         """The SAs that the process was told, or will be."""
@@ -322,6 +329,9 @@ class UserspacePath:
         self._send(m.CommitPolicy(generation=generation, rules=len(policy.rules)))
 
     # ------------------------------------------------------------- the kernel
+
+    def _policies_of(self, policy: SecurityPolicy, tun: Link) -> PolicyPlan:
+        return self._policy_plan.of(policy.rules, tun.index, interfaces.indexes(policy.rules))
 
     def _tun(self) -> Link:
         try:

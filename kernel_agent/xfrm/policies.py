@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ipc.messages import KernelRule
-from ipc.ownership import INNER_MARK, INTERFACE_MARK_MASK
+from ipc.ownership import INNER_MARK, INTERFACE_MARK_MASK, interface_mark
 from ipc.types import ANY_PORT, Action, Direction, IpAddress, Mode, PortRange, Prefix
 from kernel_agent.xfrm import structs
 from kernel_agent.xfrm.constants import PolicyAction
@@ -124,11 +124,9 @@ def userspace_policies(
     )
 
 
-def interface_mark(ifindex: int) -> bytes:
+def _came_in_by(ifindex: int) -> bytes:
     """The packet mark of what came in by an interface that a rule names (`kernel_agent.netfilter`); 0 for any."""
-    if not ifindex:
-        return structs.NO_MARK
-    return structs.pack_mark(ifindex * (INTERFACE_MARK_MASK & -INTERFACE_MARK_MASK), INTERFACE_MARK_MASK)
+    return structs.pack_mark(interface_mark(ifindex), INTERFACE_MARK_MASK) if ifindex else structs.NO_MARK
 
 
 def exempt() -> Iterator[Policy]:
@@ -207,7 +205,7 @@ def _plain(rule: KernelRule, ifindex: int) -> tuple[Policy, ...]:
     """
     protects, bypasses = rule.action is Action.PROTECT, rule.action is Action.BYPASS
     action = PolicyAction.BLOCK if rule.action is Action.DISCARD else PolicyAction.ALLOW
-    came_in = interface_mark(ifindex)
+    came_in = _came_in_by(ifindex)
     templates = _Templates(rule) if protects else None
     policies = []
     for flow in flows_of(rule):
@@ -238,7 +236,7 @@ def _around_tun(rule: KernelRule, tun_ifindex: int, ifindex: int) -> tuple[Polic
     A rule's interface counts for what comes in. What goes out is led to the TUN before it could be known where else it
     would have left, so it is protected on any.
     """
-    came_in = interface_mark(ifindex)
+    came_in = _came_in_by(ifindex)
     policies = []
     for flow in flows_of(rule):
         anywhere, inward = selector_of(flow, Direction.OUT), selector_of(flow, Direction.IN)

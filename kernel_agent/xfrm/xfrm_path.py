@@ -13,14 +13,15 @@ from collections.abc import Callable, Sequence
 from ipc.loop import Loop
 from ipc.messages import Expire, Sa, SaName, Usage
 from ipc.types import DataPathKind, Direction
+from kernel_agent import interfaces, netfilter
 from kernel_agent.data_path import Answered, DataPathError, Done, Listener, Lost, SecurityPolicy
 from kernel_agent.drift import DriftWatch
 from kernel_agent.last_result import LastResult
 from kernel_agent.xfrm import messages
-from kernel_agent.xfrm.constants import NETLINK_XFRM, XfrmGroup, XfrmMessage
+from kernel_agent.xfrm.constants import NETLINK_NETFILTER, NETLINK_XFRM, XfrmGroup, XfrmMessage
 from kernel_agent.xfrm.messages import InstalledSa
 from kernel_agent.xfrm.netlink import MonitorSocket, NetlinkError, Request, RequestSocket
-from kernel_agent.xfrm.policies import kernel_policies
+from kernel_agent.xfrm.policies import PolicyPlan, kernel_policies
 from kernel_agent.xfrm.policy_table import PolicyTable
 from kernel_agent.xfrm.structs import Malformed
 
@@ -49,8 +50,11 @@ class XfrmPath:
         self._wall_clock = wall_clock
         self._scratch = scratch
         self.requests = RequestSocket(NETLINK_XFRM, working)
+        self._netfilter = RequestSocket(NETLINK_NETFILTER)
         self._monitor: MonitorSocket | None = None
         self._policies = PolicyTable(self.requests)
+        self._named: set[int] = set()
+        """Interfaces whose packets are marked for the policies."""
         self._policy_plan = LastResult(kernel_policies)
         self._drift = DriftWatch(self.requests, self._policies)
         self._listener: Listener | None = None
@@ -67,8 +71,15 @@ class XfrmPath:
     def install_policy(self, policy: SecurityPolicy) -> None:
         """Enforces `policy`; DataPathError with nothing changed."""
         try:
-            self._policies.install(self._policy_plan.of(policy.rules))
+            policies = self._policies_of(policy)
+            named = set(interfaces.indexes(policy.rules).values())
+            # Packets are marked before a policy asks for it, and for as long as one does.
+            if named | self._named:
+                netfilter.install(self._netfilter, 0, named | self._named)
+            self._policies.install(policies)
             self._drop_leftovers()
+            netfilter.install(self._netfilter, 0, named)
+            self._named = named
             self._drift.settle()
         except OSError as error:
             raise DataPathError(f"the kernel did not take the policy: {error.strerror}") from error
@@ -78,14 +89,17 @@ class XfrmPath:
         if self._scratch is None:
             return
         try:
-            self._policies.check(self._policy_plan.of(policy.rules), PolicyTable(self._scratch))
+            self._policies.check(self._policies_of(policy), PolicyTable(self._scratch))
             try_sas(self._scratch, policy.manual_sas)
         except OSError as error:
             raise DataPathError(f"the kernel would not take the policy: {error.strerror}") from error
 
     def drift(self, policy: SecurityPolicy) -> tuple[str, ...]:
         """As the policy table has it."""
-        return self._drift.look(lambda: self._policy_plan.of(policy.rules))
+        return self._drift.look(lambda: self._policies_of(policy))
+
+    def _policies_of(self, policy: SecurityPolicy) -> PolicyPlan:
+        return self._policy_plan.of(policy.rules, interfaces.indexes(policy.rules))
 
     def installed_sas(self) -> tuple[InstalledSa, ...]:
         """The SAs that carry our tag."""
@@ -144,6 +158,7 @@ class XfrmPath:
             self._loop.remove_reader(self._monitor.fileno())
             self._monitor.close()
         self.requests.close()
+        self._netfilter.close()
 
     def _delete(self, names: list[SaName]) -> str:
         for error in self.requests.transact([Request(XfrmMessage.DELSA, messages.sa_id(name)) for name in names]):

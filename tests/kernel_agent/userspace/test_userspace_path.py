@@ -1,7 +1,7 @@
 """The agent's side of the user-space data path: kernel objects in a namespace, and what the process is told."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -122,6 +122,18 @@ def test_a_bypass_before_a_protect_rule_goes_past_the_tun(host: Host) -> None:
     later = rule(3, Action.BYPASS, protocol=17, remote_port=port)
     host.path.install_policy(policy(rule(2), later, generation=2))
     assert not clear_packet_arrives(host.namespace, host.peer)
+
+
+def test_a_protect_rule_for_an_interface_leaves_what_comes_in_elsewhere_alone(host: Host) -> None:
+    host.namespace.ip("link", "add", "other0", "type", "veth", "peer", "name", "other1")
+    host.namespace.call(lambda: host.path.install_policy(policy(replace(rule(1), interface="wire0"))))
+    assert not clear_packet_arrives(host.namespace, host.peer)
+    assert not enter_clear_packet(host.peer, host.namespace)
+    host.namespace.call(lambda: host.path.install_policy(policy(replace(rule(1), interface="other0"), generation=2)))
+    assert enter_clear_packet(host.peer, host.namespace)
+    assert not clear_packet_arrives(host.namespace, host.peer)  # led to the TUN before it could be known
+    with pytest.raises(DataPathError, match="rule rule-1: interface eth7 does not exist"):
+        host.namespace.call(lambda: host.path.install_policy(policy(replace(rule(1), interface="eth7"), generation=3)))
 
 
 def test_a_missing_tun_device_is_named(host: Host) -> None:

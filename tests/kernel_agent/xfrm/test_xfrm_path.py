@@ -18,9 +18,9 @@ from kernel_agent.xfrm.netlink import RequestSocket
 from kernel_agent.xfrm.policies import PRIORITIES_PER_RULE, flows_of, kernel_policies, selector_of
 from kernel_agent.xfrm.policy_table import PolicyTable
 from kernel_agent.xfrm.xfrm_path import XfrmPath
-from tests.kernel_agent.namespace import CLEAR_PORT, clear_packet_arrives, host_and_peer
+from tests.kernel_agent.namespace import CLEAR_PORT, clear_packet_arrives, enter_clear_packet, host_and_peer, nft
 from tests.kernel_agent.values import policy, rule
-from tests.lab.namespaces import Namespace
+from tests.lab.namespaces import LabError, Namespace
 
 pytestmark = pytest.mark.root
 
@@ -169,7 +169,8 @@ def test_a_policy_is_tried_aside_and_only_what_is_new(host: Host) -> None:
     with pytest.raises(DataPathError, match=r"refused the policy out 10\.1\.0\.0/24"):
         path.check_policy(policy(*rules, rule(51, remote=("10.51.0.0/16",), mode=cast(Mode, 9)), generation=2))
     assert PolicyTable(scratch).present() == []
-    for opened in (sockets.xfrm, sockets.route, path.requests):
+    path.leave()
+    for opened in (sockets.xfrm, sockets.route):
         opened.close()
 
 
@@ -207,6 +208,47 @@ def test_many_policies_are_quick_to_install_and_to_remove(host: Host) -> None:
     assert host.namespace.call(clean.remove_everything).policies == 15002
     # With the kernel's own hash thresholds, or one send a policy, it is minutes.
     assert installed_s < 60
+
+
+def on(one: KernelRule, interface: str) -> KernelRule:
+    return replace(one, interface=interface)
+
+
+def test_a_rule_for_an_interface_is_about_what_comes_in_and_goes_out_there(host: Host) -> None:
+    namespace, peer = host.namespace, host.peer
+    namespace.ip("link", "add", "other0", "type", "veth", "peer", "name", "other1")
+    block = rule(1, Action.DISCARD)
+    assert clear_packet_arrives(namespace, peer)
+    assert enter_clear_packet(peer, namespace)
+    namespace.call(lambda: host.path.install_policy(policy(on(block, "wire0"))))
+    assert not clear_packet_arrives(namespace, peer)
+    assert not enter_clear_packet(peer, namespace)
+    namespace.call(lambda: host.path.install_policy(policy(on(block, "other0"), generation=2)))
+    assert clear_packet_arrives(namespace, peer)
+    assert enter_clear_packet(peer, namespace)
+    namespace.call(lambda: host.path.install_policy(policy(on(rule(1, Action.BYPASS), "wire0"), rule(2), generation=3)))
+    assert clear_packet_arrives(namespace, peer)
+    assert enter_clear_packet(peer, namespace)
+    namespace.call(lambda: host.path.install_policy(policy(rule(2), generation=4)))
+    assert not enter_clear_packet(peer, namespace)
+    assert "ipsecd" not in nft(namespace)
+
+
+def test_an_interface_that_is_missing_is_named_with_its_rule(host: Host) -> None:
+    reason = "rule rule-1: interface eth7 does not exist; there are: lo, wire0"
+    with pytest.raises(DataPathError, match=reason):
+        host.namespace.call(lambda: host.path.install_policy(policy(on(rule(1), "eth7"))))
+
+
+def test_icmp_types_are_told_apart(host: Host) -> None:
+    echo = PortRange(first=8 << 8, last=8 << 8 | 255)
+    arguments = ("ping", "-c", "1", "-W", "1", "-I", "10.1.0.1", "10.2.0.1")
+    host.path.install_policy(policy(rule(1, Action.DISCARD, protocol=1, local_port=echo)))
+    with pytest.raises(LabError):
+        host.namespace.run(*arguments)
+    unreachable = PortRange(first=3 << 8, last=3 << 8 | 255)
+    host.path.install_policy(policy(rule(1, Action.DISCARD, protocol=1, local_port=unreachable), generation=2))
+    host.namespace.run(*arguments)
 
 
 def test_neighbours_are_found_where_the_hosts_themselves_are_protected(host: Host) -> None:
