@@ -12,6 +12,8 @@ from ipsecctl.output import table
 from ipsecctl.pending import refuse_wrong_time
 
 RELOAD_WITHIN_S = 130.0
+LONGEST_LIST = 20
+"""Names and SAs that people are shown of a plan; the JSON has more."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,7 +48,7 @@ def plan_lines(plan: m.ReloadPlan) -> list[str]:
         lines += ["", f"peers that change or go: {_named(changes.peers, changes.peers_count)}"]
     if not plan.cut_count:
         return [*lines, "", "no SA would be cut; nothing was changed"]
-    cut = [(one.peer, one.rule or "(the IKE SA)", one.spi_in, one.spi_out) for one in plan.cut]
+    cut = [(one.peer, one.rule or "(the IKE SA)", one.spi_in, one.spi_out) for one in plan.cut[:LONGEST_LIST]]
     lines += ["", f"{plan.cut_count} SAs would be cut:", *table(("peer", "rule", "spi in", "spi out"), cut)]
     if len(cut) < plan.cut_count:
         lines.append(f"and {plan.cut_count - len(cut)} more")
@@ -54,5 +56,5 @@ def plan_lines(plan: m.ReloadPlan) -> list[str]:
 
 
 def _named(names: tuple[str, ...], count: int) -> str:
-    more = f", and {count - len(names)} more" if 0 < len(names) < count else ""
-    return ", ".join(names) + more
+    shown = names[:LONGEST_LIST]
+    return ", ".join(shown) + (f", and {count - len(shown)} more" if 0 < len(shown) < count else "")
