@@ -4,6 +4,7 @@ Two values are the same if they differ only in their string type, in case, or in
 caseIgnoreMatch). In a pattern the value "*" stands for any value of its attribute.
 """
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -88,6 +89,7 @@ def has_wildcard(name: bytes) -> bool:
         return False
 
 
+@functools.lru_cache(maxsize=1024)
 def text(data: bytes) -> str:
     """The name as RFC 4514 writes it, last RDN first; the hex digits of what is no name."""
     try:

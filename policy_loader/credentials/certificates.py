@@ -57,10 +57,10 @@ class Certificate:
 
     def extension(self, kind: type[E]) -> E | None:
         """The extension of this class; None if it has none."""
-        try:
-            return self.extensions.get_extension_for_class(kind).value
-        except x509.ExtensionNotFound:
-            return None
+        for one in self.extensions:
+            if type(one.value) is kind:
+                return one.value
+        return None
 
     @property
     def self_issued(self) -> bool:

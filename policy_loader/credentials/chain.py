@@ -7,6 +7,7 @@ not known here, those for policies among them, refuses the certificate.
 """
 
 import datetime
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -158,7 +159,9 @@ def _date(when: datetime.datetime) -> str:
     return when.strftime("%Y-%m-%d %H:%M UTC")
 
 
+@functools.lru_cache(maxsize=1024)
 def _check_signature(certificate: Certificate, issuer: Certificate) -> None:
+    """Good ones are remembered: whoever is there comes again."""
     try:
         if certificates.is_weak(certificate.parsed.signature_hash_algorithm):
             raise ChainRefused(f"{certificate} is signed over a broken hash, SHA-1 or MD5")

@@ -5,6 +5,7 @@ EdDSA is part of it under the hash IDENTITY (RFC 8420). A peer that lists none i
 own methods 9 to 11 (RFC 4754), and method 1, RSA with SHA-1 (RFC 7296 section 3.8), which the policy must allow.
 """
 
+import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -119,6 +120,7 @@ class Algorithm:
     """PSS only."""
 
 
+@functools.lru_cache(maxsize=64)
 def read_algorithm(identifier: bytes) -> Algorithm:
     """The signature algorithm of an AlgorithmIdentifier in DER; SignatureRefused."""
     try:
