@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+from ipc import kept
 from ipsecctl import ports, programs
 
 Finding = Any
@@ -26,6 +27,14 @@ def of_answering(report: Any) -> Iterator[Finding]:
             if (process.pid, process.start_time) not in roles:
                 yield from offender("illicit-process", process, f"is no process of the supervisor, pid {report.pid}")
     yield from ports_taken(report.pid)
+    yield from secure_mode_lost(report)
+
+
+def secure_mode_lost(report: Any) -> Iterator[Finding]:
+    """The kernel should drop what no policy allows, as far as we know, and does not."""
+    if report.mode != "secure" and kept.is_secure(report.instance):
+        sentence = "secure mode is remembered, but the kernel's default policies let packets pass; ipsecctl secure"
+        yield finding("secure-mode-lost", f"{sentence} blocks again, ipsecctl insecure forgets it")
 
 
 def finding(code: str, sentence: str, process: Any = None) -> Finding:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipc.roles import Role
 from ipsecctl import kernel_objects, programs
-from ipsecctl.findings import Finding, finding, ports_taken
+from ipsecctl.findings import Finding, finding, ports_taken, secure_mode_lost
 from ipsecctl.lock_file import LockState
 from ipsecctl.report import Report, blank
 from ipsecctl.saved import Saved
@@ -43,6 +43,8 @@ def observe(instance: str, lock: LockState, deadline: float, timeout_s: float) -
     report.kernel_objects = [_kind(line) for line in objects.lines]
     if objects.secure:
         report.mode = "secure"
+    if not objects.error:
+        report.findings += secure_mode_lost(report)
     if lock.held:
         report.findings += of_silent(lock, holder, saved, found, timeout_s)
     else:
