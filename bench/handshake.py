@@ -56,44 +56,34 @@ def addresses(number: int) -> tuple[str, str]:
 
 
 class Authentication:
-    """How the two sides prove who they are: one pair of certificates for all peers, or a pre-shared key for each."""
+    """How the two sides prove who they are: each pair of them by a pre-shared key, or by certificates, of its own."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, count: int, directory: Path) -> None:
         self.name = name
         self._directory = directory
         if name == "certificate":
             authority = pki.root()
             pki.write(directory / "ca.pem", authority.pem)
-            for side in ("left", "right"):
-                issued = authority.issue(f"CN={side}", [f"{side}.example"])
-                pki.write(directory / f"{side}.pem", issued.pem)
-                pki.write(directory / f"{side}.key", pki.key_pem(issued.key))
+            for who in (f"{side}{number}" for number in range(count) for side in ("left", "right")):
+                issued = authority.issue(f"CN={who}", [f"{who}.example"])
+                pki.write(directory / f"{who}.pem", issued.pem)
+                pki.write(directory / f"{who}.key", pki.key_pem(issued.key))
 
-    def defaults(self, side: str) -> list[str]:
-        """Lines for all peers."""
-        if self.name == "psk":
-            return []
-        files = ("certificate_file", f"{side}.pem"), ("key_file", f"{side}.key")
-        lines = [f'{key} = "{self._directory}/{file}"' for key, file in files]
-        return ["[defaults.peers]", *lines, f'ca_files = ["{self._directory}/ca.pem"]']
-
-    def lines(self, number: int, here: str, there: str) -> list[str]:
+    def lines(self, number: int, here: str) -> list[str]:
         """Lines of one peer."""
         if self.name == "psk":
-            psk = f'psk = "a pre-shared key for the benchmark {number}"'
-            return [
-                'auth = "psk"',
-                psk,
-                f'local_id = "{here}{number}.example"',
-                f'remote_id = "{there}{number}.example"',
-            ]
-        return ['auth = "certificate"', f'local_id = "{here}.example"', f'remote_id = "{there}.example"']
+            return ['auth = "psk"', f'psk = "a pre-shared key for the benchmark {number}"']
+        return [
+            'auth = "certificate"',
+            f'certificate_file = "{self._directory}/{here}{number}.pem"',
+            f'key_file = "{self._directory}/{here}{number}.key"',
+            f'ca_files = ["{self._directory}/ca.pem"]',
+        ]
 
 
 def spd(count: int, authentication: Authentication, *, left: bool) -> str:
     """An SPD with `count` peers; the left side starts them all."""
     lines = ["[setup]", f'interfaces = ["{WIRE}"]', 'unmatched = "bypass"']
-    lines += authentication.defaults("left" if left else "right")
     lines += ["[proposals.bench]", 'ike = ["aes256gcm16-prfsha256-x25519"]', 'esp = ["aes256gcm16-esn"]']
     for number in range(count):
         own, other = addresses(number) if left else reversed(addresses(number))
@@ -102,7 +92,9 @@ def spd(count: int, authentication: Authentication, *, left: bool) -> str:
             f"[peers.p{number}]",
             f'address = "{other}"',
             f'local_address = "{own}"',
-            *authentication.lines(number, here, there),
+            f'local_id = "{here}{number}.example"',
+            f'remote_id = "{there}{number}.example"',
+            *authentication.lines(number, here),
             'proposals = "bench"',
             "[[rules]]",
             f'name = "r{number}"',
@@ -234,7 +226,7 @@ def main() -> None:
     run(["ip", "-V"])
     with tempfile.TemporaryDirectory(prefix="ipsecd-bench-") as directory:
         for name in arguments.auth or AUTHENTICATIONS:
-            authentication = Authentication(name, Path(directory))
+            authentication = Authentication(name, arguments.count, Path(directory))
             results = [measure(arguments.count, authentication) for _ in range(arguments.runs)]
             report(results, crypto_floor_ms(name), arguments.count, name)
 
