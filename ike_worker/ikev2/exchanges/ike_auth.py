@@ -50,7 +50,7 @@ def request(context: Context, sa: IkeSa) -> Work[Request]:
     payloads: list[Payload] = [
         id_i,
         *signatures.certificate_payloads(auth.certificates),
-        *signatures.certificate_requests([sa.peer]),
+        *signatures.certificate_requests([sa.peer], in_clear=False),
         *([] if is_pattern(remote) else [IdentificationResponder(id_type=remote.type, data=remote.data)]),
         Authentication(method=auth.method, data=auth.data),
         *child,

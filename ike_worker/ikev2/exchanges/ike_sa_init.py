@@ -333,7 +333,7 @@ def _answer(context: Context, sa: IkeSa, chosen: ChosenIke, public: bytes, reque
     candidates = context.policy.peers_between(sa.path.local.address, sa.path.remote.address)
     if handshake.peer_hashes and any(signatures.may_sign(peer) for peer in candidates):
         payloads.append(signatures.hash_notify())
-    payloads += signatures.certificate_requests(candidates)
+    payloads += signatures.certificate_requests(candidates, in_clear=True)
     handshake.own_message = encode_message(
         spi_i=sa.spi_i,
         spi_r=sa.spi_r,

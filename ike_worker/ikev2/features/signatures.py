@@ -16,6 +16,7 @@ from ipc.types import OFFERED_SIGNATURE_HASHES, AuthMethod
 
 KEY_HASH_BYTES = 20
 """An authority in CERTREQ: SHA-1 of its SubjectPublicKeyInfo."""
+MOST_AUTHORITIES_IN_CLEAR = 8
 MOST_HASHES = 64
 """Of those that a peer lists, so many are passed on."""
 
@@ -38,15 +39,23 @@ def peer_hashes(contents: Contents) -> tuple[int, ...]:
     return tuple(int.from_bytes(data[start : start + 2], "big") for start in range(0, len(data) - 1, 2))
 
 
-def certificate_requests(peers: Iterable[Peer]) -> list[Payload]:
-    """The CERTREQ payloads for who may be any of `peers`: one of each encoding, with all authorities."""
+def certificate_requests(peers: Iterable[Peer], *, in_clear: bool) -> list[Payload]:
+    """The CERTREQ payloads for who may be any of `peers`: one of each encoding, with all authorities.
+
+    In clear none is named if there are many: a stranger must not get a long answer to a short question.
+    """
     asked: dict[int, dict[bytes, None]] = {}
     for peer in peers:
         for one in peer.certificate_requests:
             names = asked.setdefault(one.encoding, {})
             for start in range(0, len(one.data), KEY_HASH_BYTES):
                 names[one.data[start : start + KEY_HASH_BYTES]] = None
-    return [CertificateRequest(encoding=encoding, data=b"".join(names)) for encoding, names in asked.items()]
+    return [
+        CertificateRequest(
+            encoding=encoding, data=b"" if in_clear and len(names) > MOST_AUTHORITIES_IN_CLEAR else b"".join(names)
+        )
+        for encoding, names in asked.items()
+    ]
 
 
 def requested_encodings(contents: Contents) -> tuple[int, ...]:

@@ -221,6 +221,14 @@ def test_authorities_are_named_and_hashes_listed(ca: Authority) -> None:
     assert [(one.hash_algorithms, one.requested_encodings) for one in asked] == [((2, 3, 4, 5), (4,))]
 
 
+def test_many_authorities_are_not_told_to_strangers(ca: Authority) -> None:
+    names = b"".join(bytes((number,)) * 20 for number in range(9))
+    meeting = meet(by_certificate(ca), certificate_requests=(CertificateData(encoding=4, data=names),))
+    asked = [one for one in clear_payloads(meeting.world, response=True) if isinstance(one, CertificateRequest)]
+    assert asked == [CertificateRequest(encoding=4, data=b"")]
+    meeting.world.agree(1)
+
+
 def test_with_shared_keys_there_is_no_word_of_hashes_and_authorities() -> None:
     shared = store.of_psk(m.Secret(PSK))
     meeting = meet(lambda _me: shared, auth=AuthMethod.PSK)
