@@ -12,6 +12,8 @@ import time
 
 from ipc.value import value
 
+TEMPLATES_NAME = "ipsec.templates"
+"""The file with shared settings, in the directory of the policy file."""
 BACKUP_SUFFIX = ".bak"
 DIRECTORY_SUFFIX = ".generations"
 SPD_SUFFIX = ".spd"
@@ -41,6 +43,14 @@ def backup_of(spd_path: str) -> str:
 def directory_of(spd_path: str) -> str:
     """The directory of the generations."""
     return spd_path + DIRECTORY_SUFFIX
+
+
+def templates_of(path: str) -> str:
+    """Where the templates of a policy file are: beside it, or, for a generation, those that it had."""
+    directory, name = os.path.split(path)
+    if directory.endswith(DIRECTORY_SUFFIX) and _NAME.fullmatch(name):
+        return path.removesuffix(SPD_SUFFIX) + TEMPLATES_SUFFIX
+    return os.path.join(directory, TEMPLATES_NAME)
 
 
 def generation_at(directory: str, number: int, in_force_at: int) -> Generation:

@@ -40,8 +40,6 @@ MAX_POLICY_BYTES = 64 * 1024 * 1024
 """The longest SPD file."""
 MAX_TEMPLATES_BYTES = 1024 * 1024
 """The longest file of templates."""
-TEMPLATES_NAME = "ipsec.templates"
-"""The file with shared settings, in the directory of the SPD file."""
 MAX_CREDENTIAL_BYTES = 4 * 1024 * 1024
 """The longest file that a policy names: a list of revoked certificates."""
 MAX_CERTIFICATES = 16

@@ -70,6 +70,7 @@ def _add_policy(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("number", metavar="NUMBER", type=int, nargs="?", help="the one to go back to, as in the history")
     _add_confirm(verb)
+    _add_cut_me_off(verb)
 
 
 def _add_start(verb: argparse.ArgumentParser) -> None:

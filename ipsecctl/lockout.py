@@ -6,7 +6,7 @@ Each answers with a sentence, or with nothing where no connection would be cut. 
 import os
 
 from ipc import generations, status_socket
-from ipsecctl import lock_file, secure_mode
+from ipsecctl import lock_file, saved, secure_mode
 from ipsecctl.errors import BadPolicy, CommandError
 from ipsecctl.own_ssh import cut_by, cut_by_everything, own_connections
 from ipsecctl.policy_check import check
@@ -30,17 +30,18 @@ def by_start(spd: str, *, backup: bool) -> str:
     return ""
 
 
-def by_reload(instance: str) -> str:
-    """By a reload of what runs. A file that is not good changes nothing."""
+def by_reload(instance: str, path: str = "") -> str:
+    """By a reload, or, with `path`, by a return to the policy there. A file that is not good changes nothing."""
     own = own_connections()
     report = _report(instance) if own else None
-    if report is None or report.policy is None:
+    if report is None:
         return ""
+    path = path or saved.spd_path_of(instance)
     try:
-        checked = check(report.policy.path)
+        checked = check(path)
     except (BadPolicy, CommandError):
         return ""
-    return cut_by(checked, report.policy.path, own, secure=report.mode == "secure", live=_live_rules(report))
+    return cut_by(checked, path, own, secure=report.mode == "secure", live=_live_rules(report))
 
 
 def by_secure(instance: str) -> str:

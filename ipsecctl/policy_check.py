@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ipc.generations import templates_of
 from ipc.types import IpAddress, Secret
 from ipsecctl.errors import BadPolicy, CommandError, NotConfigured
 from ipsecctl.modules import environment, module_command
@@ -64,7 +65,7 @@ def check(path: str, *, look_up: bool = False) -> Checked:
         return FetchedFile(content=Secret(content), mode=stat.S_IMODE(facts.st_mode), uid=facts.st_uid)
 
     try:
-        file = read_source(_policy_at(path), _templates_beside(path))
+        file = read_source(_policy_at(path), _templates_for(path))
         found = {name: _addresses_of(name) for name in file.host_names() if look_up}
         hosts = {
             name: FoundHost(addresses=one, error="" if one else "it has no address") for name, one in found.items()
@@ -97,11 +98,9 @@ def _policy_at(path: str) -> "SourceFile":
     return SourceFile(path=path, content=Secret(content), mode=stat.S_IMODE(facts.st_mode), uid=facts.st_uid)
 
 
-def _templates_beside(path: str) -> "SourceFile | None":
-    from ipc.messages import TEMPLATES_NAME
-
+def _templates_for(path: str) -> "SourceFile | None":
     try:
-        return _policy_at(os.path.join(os.path.dirname(path), TEMPLATES_NAME))
+        return _policy_at(templates_of(path))
     except FileNotFoundError:
         return None
 

@@ -10,7 +10,8 @@ import os
 import stat
 from dataclasses import dataclass
 
-from ipc.messages import MAX_POLICY_BYTES, MAX_TEMPLATES_BYTES, TEMPLATES_NAME
+from ipc.generations import templates_of
+from ipc.messages import MAX_POLICY_BYTES, MAX_TEMPLATES_BYTES
 from ipc.types import Secret
 from supervisor.errors import FileMissing, FileRefused
 
@@ -28,16 +29,11 @@ class FileContent:
     """Of a policy file: the templates beside it, if there are any."""
 
 
-def templates_beside(path: str) -> str:
-    """The file of templates that belongs to the policy file at `path`."""
-    return os.path.join(os.path.dirname(path), TEMPLATES_NAME)
-
-
 def read_policy(path: str) -> FileContent:
     """The policy file at `path` and the templates beside it; FileRefused or FileMissing as `read_file`."""
     file = read_file(path, MAX_POLICY_BYTES)
     try:
-        templates = read_file(templates_beside(path), MAX_TEMPLATES_BYTES)
+        templates = read_file(templates_of(path), MAX_TEMPLATES_BYTES)
     except FileMissing:
         return file
     return dataclasses.replace(file, templates=templates)

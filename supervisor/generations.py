@@ -5,16 +5,14 @@ newest generation is what was in force last and was to stay; a policy that waits
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import stat
 import time
 
-from ipc.generations import Generation, backup_of, directory_of, generation_at, generations
-from ipc.messages import MAX_POLICY_BYTES, MAX_TEMPLATES_BYTES
-from supervisor.errors import FileMissing, FileRefused
-from supervisor.files import FileContent, Replacement, read_file, read_policy, replace_file, templates_beside
+from ipc.generations import backup_of, directory_of, generation_at, generations, templates_of
+from supervisor.errors import FileRefused
+from supervisor.files import FileContent, Replacement, read_file, read_policy, replace_file
 
 KEPT = 20
 DIRECTORY_MODE = 0o700
@@ -49,7 +47,7 @@ class Generations:
             kept = generations(self.spd_path)
         except OSError as error:
             raise FileRefused(f"{self._directory}: {error.strerror}") from error
-        return _read(kept[-1]) if kept else None
+        return read_policy(kept[-1].path) if kept else None
 
     def numbered(self, number: int) -> FileContent:
         """The policy of generation `number`; FileRefused if it is not kept, or can't be read."""
@@ -60,12 +58,12 @@ class Generations:
         if number not in kept:
             numbers = f"{min(kept)} to {max(kept)} are" if kept else "none is"
             raise FileRefused(f"generation {number} of {self.spd_path} is not kept; {numbers}")
-        return _read(kept[number])
+        return read_policy(kept[number].path)
 
     def keep(self, file: FileContent) -> None:
         """Keeps `file` as the newest generation, if it is not that already; OSError or FileRefused if it can't be."""
         kept = generations(self.spd_path)
-        if kept and digest(_read(kept[-1])) == digest(file):
+        if kept and digest(read_policy(kept[-1].path)) == digest(file):
             self.number = kept[-1].number
             return
         self._make_directory()
@@ -98,7 +96,7 @@ class Generations:
         """Writes `file` and its templates beside those they will replace; OSError if they can't be written."""
         replacements = [Replacement(self.spd_path, file.content)]
         if file.templates is not None:
-            path = templates_beside(self.spd_path)
+            path = templates_of(self.spd_path)
             try:
                 replacements.append(Replacement(path, file.templates.content))
             except OSError:
@@ -120,7 +118,7 @@ class Generations:
 
     def put_templates_away(self, file: FileContent) -> str:
         """Where templates are kept that `file`, which was put back, did not have; empty if there are none."""
-        path = templates_beside(self.spd_path)
+        path = templates_of(self.spd_path)
         if file.templates is not None or not os.path.lexists(path):
             return ""
         os.replace(path, f"{path}.replaced")
@@ -159,14 +157,6 @@ class Generations:
             raise FileRefused(
                 f"{self._directory}: must be root's alone (mode {stat.S_IMODE(facts.st_mode):04o}, uid {facts.st_uid})"
             )
-
-
-def _read(generation: Generation) -> FileContent:
-    file = read_file(generation.path, MAX_POLICY_BYTES)
-    try:
-        return dataclasses.replace(file, templates=read_file(generation.templates_path, MAX_TEMPLATES_BYTES))
-    except FileMissing:
-        return file
 
 
 def _remove(path: str) -> None:

@@ -78,6 +78,7 @@ def _content(path: str) -> bytes:
 def _roll_back(options: argparse.Namespace) -> int:
     # Here, not above: a history needs no supervisor.
     from ipc import messages as m
+    from ipsecctl import lockout, own_ssh
     from ipsecctl.client import ask
     from ipsecctl.pending import refuse_wrong_time
 
@@ -87,6 +88,10 @@ def _roll_back(options: argparse.Namespace) -> int:
     running = saved.spd_path_of(options.instance)
     if options.spd is not None and os.path.abspath(options.spd) != running:
         raise CommandError(f"what runs is a policy of {running}, not of {os.path.abspath(options.spd)}")
+    kept = {one.number: one.path for one in generations(running)}
+    if options.number in kept:
+        cut = lockout.by_reload(options.instance, kept[options.number])
+        own_ssh.refuse(cut, allowed=options.cut_me_off or options.confirm > 0)
     command = m.RollbackCommand(generation=options.number, confirm_s=options.confirm)
     done = ask(options.instance, command, ROLLBACK_WITHIN_S)
     for line in done.lines:

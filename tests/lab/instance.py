@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ipc.messages import TEMPLATES_NAME
+from ipc.generations import TEMPLATES_NAME
 from ipc.process import process_start_time
 from ipc.roles import MODULES, Role, uid_of
 from tests.lab.namespaces import LabError, Namespace
