@@ -44,7 +44,21 @@ def test_a_later_agent_is_told_the_same_data_path() -> None:
     data_path.agent_went()
     assert not data_path.in_use
     data_path.on_agent_ready(m.AgentReady(kernel_esp=True, detail=""))
-    assert sent == [m.UseDataPath(kind=USERSPACE, tun_interface="ipsec0")] * 2
+    use = m.UseDataPath(kind=USERSPACE, tun_interface="ipsec0")
+    assert [one for one in sent if one != m.LogUnmatched(on=False)] == [use, use]
+
+
+def test_t9_an_agent_is_told_whether_to_log_unmatched_packets_as_often_as_it_is_new() -> None:
+    sent: list[object] = []
+    data_path = keeper(sent, kernel_esp=False)
+    data_path.log_unmatched(True)
+    data_path.choose(AUTO)
+    assert sent == [], "it has no data path yet"
+    for _ in range(2):
+        data_path.on_ready(m.DataPathReady(kind=USERSPACE))
+        assert sent.pop() == m.LogUnmatched(on=True)
+    data_path.log_unmatched(False)
+    assert sent.pop() == m.LogUnmatched(on=False)
 
 
 def test_another_data_path_than_the_chosen_one_is_not_in_use() -> None:
