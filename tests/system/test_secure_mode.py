@@ -171,6 +171,7 @@ def test_t37_t38_the_mode_is_entered_and_left_without_the_daemon_and_beside_it_a
             "xfrm", "policy", "setdefault", "in", "accept", "fwd", "accept", "out", "accept"
         )  # the machine boots
         assert answers()
+        assert (operate(left, "status").code, "secure-mode-lost" in operate(left, "status").text) == (1, True)
         assert "as before the boot" in operate(left, "secure", "--boot").text
         assert not answers()
 
