@@ -28,8 +28,8 @@ PACKAGES = (
     "charon-systemd",
 )
 _PLUGINS = (
-    "random nonce openssl aes sha1 sha2 hmac kdf gcm curve25519 chapoly pem pkcs1 pkcs8 x509 pubkey constraints "
-    "socket-default updown vici"
+    "random nonce openssl aes ccm ctr sha1 sha2 hmac kdf gcm curve25519 chapoly pem pkcs1 pkcs8 x509 pubkey "
+    "constraints socket-default updown vici"
 )
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 5.0
@@ -56,8 +56,14 @@ class Connection:
     local_auth: str = "auth = psk"
     """Lines of `local` besides `id`."""
     remote_auth: str = "auth = psk"
+    settings: str = ""
+    """More lines of the connection."""
+    fragment_bytes: int = 1280
+    """The longest IP packet of an IKE message that goes in fragments (RFC 7383)."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Certificates and keys, by path below the directory of swanctl.conf."""
+    charon: str = ""
+    """More lines of strongswan.conf for the daemon."""
 
     def text(self) -> str:
         """As swanctl.conf."""
@@ -68,6 +74,7 @@ connections {{
     local_addrs = {self.local_address}
     remote_addrs = {self.remote_address}
     proposals = {self.ike_proposals}
+    {self.settings}
     local {{
       {self.local_auth}
       id = "{self.local_id}"
@@ -191,6 +198,8 @@ class StrongSwan:
 charon-systemd {{
   load = {_PLUGINS} {esp}
   retransmit_tries = 3
+  {self._connection.charon}
+  fragment_size = {self._connection.fragment_bytes}
   plugins {{
     vici {{
       socket = {self._vici}
