@@ -1,7 +1,7 @@
 """ipsecd with strongSwan by certificates and public keys: each kind of key, each side as initiator."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,9 @@ class Arrangement:
     our_id: str = LEFT_ID
     their_id: str = RIGHT_ID
     spd_changes: Mapping[str, str] = field(default_factory=dict)
+    charon: str = ""
+    logged: tuple[str, ...] = ()
+    """What strongSwan says of the signatures: its own, and ours."""
 
     def spd(self, directory: Path) -> str:
         """Our SPD, with our files written to `directory`."""
@@ -53,6 +56,7 @@ class Arrangement:
             local_auth=self.local_auth,
             remote_auth=self.remote_auth,
             files=self.their_files,
+            charon=self.charon,
         )
 
 
@@ -92,17 +96,14 @@ def by_certificate(kind: str, *, intermediate: bool = False, theirs: Issued | No
 
 def by_dn() -> Arrangement:
     """RSA, and each is known by the subject of its certificate; ours we take from there."""
-    one = by_certificate("rsa")
     # strongSwan writes a name in the order of its encoding, RFC 4514 in the opposite one.
-    return Arrangement(
-        auth=one.auth,
-        files=one.files,
-        local_auth=one.local_auth,
-        remote_auth=one.remote_auth,
-        their_files=one.their_files,
+    return replace(
+        by_certificate("rsa"),
         our_id="O=Example, CN=left",
         their_id="O=Example, CN=right",
         spd_changes={"local_id": "# from the certificate", "remote_id": 'remote_id = "CN=*,O=Example"'},
+        charon="rsa_pss = yes",
+        logged=("(myself) with RSA_EMSA_PSS_SHA2_256", "'O=Example, CN=left' with RSA_EMSA_PSS_SHA2_256"),
     )
 
 
@@ -122,11 +123,25 @@ def by_public_key(kind: str) -> Arrangement:
     )
 
 
+def of_old(kind: str) -> Arrangement:
+    """strongSwan as it was before RFC 7427."""
+    one = by_certificate(kind)
+    method = {"rsa": "RSA signature", "p256": "ECDSA-256 signature"}[kind]
+    return replace(
+        one,
+        auth=one.auth + "\nsha1_signatures = true",
+        charon="signature_authentication = no",
+        logged=(f"(myself) with {method}", f"'{LEFT_ID}' with {method}"),
+    )
+
+
 ARRANGEMENTS = {
     "rsa-dn": by_dn,
     "p256-intermediate": lambda: by_certificate("p256", intermediate=True),
     "ed25519": lambda: by_certificate("ed25519"),
     "public-key": lambda: by_public_key("p384"),
+    "rsa-of-old": lambda: of_old("rsa"),
+    "p256-of-old": lambda: of_old("p256"),
 }
 
 
@@ -151,6 +166,7 @@ def test_strongswan_initiates_and_then_we(name: str, tmp_path: Path) -> None:
                     timeout_s=WAIT_S,
                 )
                 assert ping(wire.left, RIGHT, source=LEFT, count=5, interval_s=0.01).lost == 0
+                assert [one for one in arrangement.logged if one not in peer.log()] == []
             finally:
                 print(f"--- ipsecd ---\n{ours.log()[-6000:]}\n--- strongSwan ---\n{peer.log()[-6000:]}")
 
