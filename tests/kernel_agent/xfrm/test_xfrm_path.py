@@ -169,6 +169,12 @@ def test_a_policy_is_tried_aside_and_only_what_is_new(host: Host) -> None:
     with pytest.raises(DataPathError, match=r"refused the policy out 10\.1\.0\.0/24"):
         path.check_policy(policy(*rules, rule(51, remote=("10.51.0.0/16",), mode=cast(Mode, 9)), generation=2))
     assert PolicyTable(scratch).present() == []
+    many = [rule(n + 100, remote=(f"10.{100 + (n >> 8)}.{n & 255}.0/24",)) for n in range(400)]
+    written = scratch.writes
+    path.check_policy(policy(*rules, *many, generation=2))
+    assert scratch.writes == written + 2 * 3  # one of each shape
+    with pytest.raises(DataPathError, match="refused the policy"):
+        path.check_policy(policy(*rules, *many, rule(52, mode=cast(Mode, 9)), generation=2))
     path.leave()
     for opened in (sockets.xfrm, sockets.route):
         opened.close()
