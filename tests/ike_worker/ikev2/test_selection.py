@@ -7,7 +7,21 @@ import pytest
 from ike_worker.ikev2 import selection
 from ike_worker.ikev2.iana import ProtocolId, TransformType
 from ike_worker.ikev2.wire.sa import Proposal, SecurityAssociation, Transform
-from ipc.algorithms import AES128GCM16, AES256CBC, AES256GCM16, EsnId, IntegrityId, KeyExchangeId
+from ipc.algorithms import (
+    AES128GCM16,
+    AES256CBC,
+    AES256GCM16,
+    CIPHER_NAMES,
+    Cipher,
+    EncryptionId,
+    EsnId,
+    EspProposal,
+    IkeProposal,
+    IntegrityId,
+    KeyExchangeId,
+    PrfId,
+    cipher_sizes,
+)
 from ipc.types import TrafficSelector
 from tests.ike_worker.ikev2.two_sides import ESP, IKE, net
 
@@ -61,6 +75,49 @@ def test_our_order_counts() -> None:
 )
 def test_what_does_not_fit_is_not_chosen(transforms: tuple[Transform, ...]) -> None:
     assert selection.choose_esp((ESP,), esp(*transforms), key_exchange=False) is None
+
+
+@pytest.mark.parametrize("kind", [*range(6, 13), 13, 255])
+def test_a_proposal_with_more_key_exchanges_is_passed_over_for_one_without(kind: int) -> None:
+    """RFC 7296 section 3.3.6; types 6 to 12 are the Additional Key Exchanges of RFC 9370 section 2.2.1."""
+    plain = (
+        Transform(type=TransformType.ENCR, id=AES256GCM16.id, key_bits=256),
+        Transform(type=TransformType.PRF, id=PrfId.HMAC_SHA2_256),
+        Transform(type=TransformType.KE, id=KeyExchangeId.X25519),
+    )
+    more = (*plain, Transform(type=kind, id=36), Transform(type=kind, id=0))
+    ours = IkeProposal(
+        encryption=(AES256GCM16,), integrity=(), prf=(PrfId.HMAC_SHA2_256,), key_exchange=(KeyExchangeId.X25519,)
+    )
+    offered = SecurityAssociation(
+        proposals=tuple(
+            Proposal(number=number, protocol=ProtocolId.IKE, transforms=transforms)
+            for number, transforms in ((1, more), (2, plain))
+        )
+    )
+    chosen = selection.choose_ike((ours,), offered)
+    assert chosen is not None
+    assert chosen.proposal.number == 2
+    assert selection.choose_ike((ours,), replace(offered, proposals=offered.proposals[:1])) is None
+
+
+@pytest.mark.parametrize("cipher", list(CIPHER_NAMES.values()), ids=list(CIPHER_NAMES))
+def test_every_cipher_is_offered_with_its_key_length_and_chosen_back(cipher: Cipher) -> None:
+    aead = cipher_sizes(cipher).aead
+    ours = EspProposal(
+        encryption=(cipher,),
+        integrity=() if aead else (IntegrityId.HMAC_SHA2_256_128,),
+        key_exchange=(),
+        esn=(EsnId.ESN,),
+    )
+    offered = selection.offer_esp((ours,), 0x1234, key_exchange=False)
+    (transform,) = (one for one in offered.proposals[0].transforms if one.type == TransformType.ENCR)
+    # RFC 7634 section 5 and RFC 7296 section 3.3.5: these two have one key length and no attribute.
+    fixed = cipher.id in (EncryptionId.CHACHA20_POLY1305, EncryptionId.DES3)
+    assert transform.key_bits == (None if fixed else cipher.key_bits)
+    chosen = selection.choose_esp((ours,), offered, key_exchange=False)
+    assert chosen is not None
+    assert chosen.suite.cipher == cipher
 
 
 def test_ah_and_a_wrong_spi_are_not_chosen() -> None:
