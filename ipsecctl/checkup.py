@@ -128,6 +128,8 @@ def kernel_checks(abilities: Abilities) -> tuple[Check, ...]:
         "namespaces": False,
         "xfrm": True,
         "kernel-esp": not enough,
+        "secure-mode": False,
+        "unmatched-log": False,
         **dict.fromkeys(("userspace-esp", "nftables", "tun"), not enough),
     }
     checks = []
@@ -150,6 +152,8 @@ _REMEDIES = {
     "userspace-esp": ("user-space ESP", "reinstall the Python package cryptography"),
     "nftables": ("nftables", "load nf_tables, or a kernel with CONFIG_NF_TABLES_INET and CONFIG_NFT_META"),
     "tun": ("TUN", "load tun, or a kernel with CONFIG_TUN"),
+    "secure-mode": ("secure mode", "Linux 5.15 or newer; without it all goes on but for secure mode"),
+    "unmatched-log": ("log of unmatched", "CONFIG_NFT_LOG, _NFT_LIMIT, _NFT_FIB_INET and _NETFILTER_NETLINK_LOG"),
 }
 """What the prober tries: its title, and what to do where there is none."""
 

@@ -16,7 +16,7 @@ from ipc.algorithms import CIPHER_NAMES, INTEGRITY_KEY_BYTES, Cipher, IntegrityI
 from ipc.messages import Sa
 from ipc.ownership import TUN_INTERFACE
 from ipc.types import Secret
-from kernel_agent import netfilter
+from kernel_agent import netfilter, secure, unmatched
 from kernel_agent.probe import PROBE_SA, scratch_namespace
 from kernel_agent.userspace import esp
 from kernel_agent.xfrm.constants import NETLINK_NETFILTER, NETLINK_XFRM, XfrmMessage
@@ -47,6 +47,8 @@ def try_all() -> tuple[Ability, ...]:
                 _tried("xfrm", _try_xfrm),
                 _tried("nftables", _try_nftables),
                 _tried("tun", _try_tun),
+                _tried("secure-mode", _look_at_default_policies),
+                _tried("unmatched-log", _try_unmatched_log),
                 _ciphers("kernel-esp", _try_kernel_cipher),
             )
     except OSError as error:
@@ -90,6 +92,24 @@ def _try_tun() -> str:
     finally:
         os.close(descriptor)
     return "/dev/net/tun makes devices"
+
+
+def _look_at_default_policies() -> str:
+    xfrm = RequestSocket(NETLINK_XFRM)
+    try:
+        secure.show(xfrm)
+    finally:
+        xfrm.close()
+    return "the kernel has default policies"
+
+
+def _try_unmatched_log() -> str:
+    requests = RequestSocket(NETLINK_NETFILTER)
+    try:
+        unmatched.install(requests, (), {})
+    finally:
+        requests.close()
+    return "packets that no rule matches can be logged"
 
 
 def _ciphers(name: str, attempt: Callable[[Sa], None]) -> Ability:
