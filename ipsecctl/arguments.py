@@ -40,6 +40,13 @@ def _add_packet(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--dir", choices=("in", "out", "fwd"), default="out", help="which way it goes (default out)")
 
 
+def _add_check(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--kernel", action="store_true", help="try in a network namespace aside what only the kernel says"
+    )
+    _add_checked_file(verb)
+
+
 def _add_checked_file(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("file", metavar="FILE", nargs="?", help=f"policy file (default {DEFAULT_SPD})")
 
@@ -161,9 +168,9 @@ COMMANDS = (
     Command(
         name="check",
         help="say what is wrong with a policy file, and what is doubtful; exit code 1 if it is not good",
-        example="ipsecctl check /etc/ipsec.spd",
+        example="ipsecctl check --kernel /etc/ipsec.spd",
         takes_json=True,
-        add_options=_add_checked_file,
+        add_options=_add_check,
     ),
     Command(
         name="explain",

@@ -1,4 +1,7 @@
-"""`ipsecctl check`: all that is wrong with a policy file, and what is doubtful. Nothing is changed."""
+"""`ipsecctl check`: all that is wrong with a policy file, and what is doubtful. Nothing is changed.
+
+With --kernel a namespace aside tells what only the kernel can refuse.
+"""
 
 import argparse
 import json
@@ -7,6 +10,7 @@ import re
 from ipsecctl import exit_codes
 from ipsecctl.arguments import DEFAULT_SPD
 from ipsecctl.errors import BadPolicy
+from ipsecctl.kernel_check import refusals
 from ipsecctl.output import BOLD, GREEN, RED, coloured
 from ipsecctl.policy_check import Checked, check, missing_interfaces
 
@@ -22,6 +26,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         checked = check(path, look_up=True)
         warnings = (*checked.warnings, *missing_interfaces(checked.policy))
+        errors = refusals(checked.policy) if options.kernel else ()
     except BadPolicy as error:
         errors = error.complaints
     if options.json:
@@ -33,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _summary(path: str, errors: tuple[str, ...], warnings: tuple[str, ...], checked: Checked | None) -> str:
-    if checked is None:
+    if checked is None or errors:
         return coloured(f"{path} is not good: {_count(len(errors), 'error')}", RED)
     said = f"{path} is good: {_count(checked.policy.rules, 'rule')}"
     if warnings:

@@ -78,7 +78,6 @@ class PolicyTable:
     def check(self, plan: PolicyPlan, scratch: "PolicyTable") -> int:
         """Has the kernel of `scratch`, where nothing else is, say whether it would take what is new; returns how much.
 
-
         Of very many new policies it is one of each shape: all but the addresses. DataPathError if it would not take
         them. `scratch` is empty afterwards.
         """

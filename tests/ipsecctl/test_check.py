@@ -8,6 +8,8 @@ import pytest
 
 from ipsecctl import exit_codes
 from ipsecctl.__main__ import main
+from tests.lab.instance import IPSECCTL, NetworkState
+from tests.lab.namespaces import LabError, Namespace
 
 GOOD = """
 [setup]
@@ -82,3 +84,17 @@ def test_t45_t46_the_templates_beside_the_file_are_read_too(tmp_path: Path, caps
 
 def test_a_file_that_is_not_there_is_not_configured(tmp_path: Path) -> None:
     assert main(["check", str(tmp_path / "none")]) == exit_codes.NOT_CONFIGURED
+
+
+@pytest.mark.root
+def test_t15_what_only_the_kernel_can_refuse_is_tried_aside(tmp_path: Path) -> None:
+    with Namespace("check") as namespace:
+        path = written(tmp_path, GOOD)
+        command = (str(IPSECCTL), "check", "--kernel", path)
+        before = NetworkState.of(namespace)
+        assert "is good" in namespace.run(*command)
+        assert NetworkState.of(namespace).since(before) == []
+        for way, source, destination in (("out", "10.1.0.0/16", "10.2.0.0/16"), ("in", "10.2.0.0/16", "10.1.0.0/16")):
+            namespace.ip("xfrm", "policy", "add", "src", source, "dst", destination, "dir", way, "priority", "1")
+        with pytest.raises(LabError, match=r"exit 1: a policy that is not ours is in the way: \w+ 10\.\d\.0\.0/16 to"):
+            namespace.run(*command)
