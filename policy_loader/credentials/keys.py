@@ -43,22 +43,21 @@ def read_private_key(content: Secret) -> PrivateKey:
 
 def read_public_key(content: bytes) -> PublicKey:
     """The public key in a file: a SubjectPublicKeyInfo in PEM or DER, or that of a certificate; ValueError."""
-    for load in _PUBLIC_LOADERS if _PEM in content else _DER_PUBLIC_LOADERS:
-        try:
-            return checked(load(content))
-        except UnsupportedAlgorithm:
-            raise ValueError(f"a key of a kind that is not known here: it must be {_KINDS}") from None
-        except _NotHere:
-            continue
-    raise ValueError("no public key and no certificate, in PEM or DER")
-
-
-def public_key_of_info(info: bytes) -> PublicKey:
-    """The key in a SubjectPublicKeyInfo (RFC 7670 section 3); ValueError."""
+    pem = _PEM in content
     try:
-        return checked(serialization.load_der_public_key(info))
+        key: object = (serialization.load_pem_public_key if pem else serialization.load_der_public_key)(content)
     except UnsupportedAlgorithm:
         raise ValueError(f"a key of a kind that is not known here: it must be {_KINDS}") from None
+    except ValueError:
+        key = _key_of_certificate(content, pem=pem)
+    return checked(key)
+
+
+def _key_of_certificate(content: bytes, *, pem: bool) -> object:
+    try:
+        return (x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate)(content).public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("no public key and no certificate, in PEM or DER") from None
 
 
 def checked(key: object) -> PublicKey:
@@ -90,41 +89,3 @@ def name_of(key: PublicKey) -> str:
     if isinstance(key, ec.EllipticCurvePublicKey):
         return f"ECDSA {CURVES[key.curve.name]}"
     return "Ed25519" if isinstance(key, ed25519.Ed25519PublicKey) else "Ed448"
-
-
-class _NotHere(Exception):
-    """The content is not of this form; another loader may know it."""
-
-
-def _pem_key(content: bytes) -> object:
-    try:
-        return serialization.load_pem_public_key(content)
-    except ValueError:
-        raise _NotHere from None
-
-
-def _pem_certificate(content: bytes) -> object:
-    try:
-        certificate = x509.load_pem_x509_certificate(content)
-    except ValueError:
-        raise _NotHere from None
-    return certificate.public_key()
-
-
-def _der_key(content: bytes) -> object:
-    try:
-        return serialization.load_der_public_key(content)
-    except ValueError:
-        raise _NotHere from None
-
-
-def _der_certificate(content: bytes) -> object:
-    try:
-        certificate = x509.load_der_x509_certificate(content)
-    except ValueError:
-        raise _NotHere from None
-    return certificate.public_key()
-
-
-_PUBLIC_LOADERS = (_pem_key, _pem_certificate)
-_DER_PUBLIC_LOADERS = (_der_key, _der_certificate)
