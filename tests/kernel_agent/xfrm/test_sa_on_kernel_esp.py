@@ -210,7 +210,7 @@ def test_deleting_twice_is_well_and_foreign_sas_stay(tunnel: Tunnel) -> None:
         tunnel.left.path.delete_sas((name_of(inward), name_of(outward)), done_well)
     assert tunnel.left.path.installed_sas() == ()
     tunnel.left.path.add_sas((inward, outward), done_well)
-    assert left.call(clean.remove_everything).lines() == ["removed 2 SAs", "removed 3 policies"]
+    assert left.call(clean.remove_everything).lines() == ["removed 2 SAs", "removed 5 policies"]
     assert "0x00007777" in left.ip("xfrm", "state")
 
 
