@@ -120,8 +120,8 @@ def _value(element: der.Element) -> str | bytes:
         return element.encoded
     try:
         return element.content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DerError(f"text that is not {encoding}") from error
+    except UnicodeDecodeError:
+        return element.encoded
 
 
 def _folded(value: str | bytes) -> str | bytes:

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from ipc import distinguished_name
+from ipc.der import DerError
 from ipc.types import IpAddress
 from policy_loader.credentials.certificates import Certificate, name_text
 
@@ -33,10 +34,13 @@ def broken_by(constraints: x509.NameConstraints, certificate: Certificate) -> st
             continue
         if not isinstance(name, _COMPARED):
             return f"names like its {name_text(name)} are constrained in a way that is not understood here"
-        if any(_is_within(name, base) for base in excluded):
-            return f"{name_text(name)} is among the names that are excluded"
-        if permitted and not any(_is_within(name, base) for base in permitted):
-            return f"{name_text(name)} is outside the names that are permitted"
+        try:
+            if any(_is_within(name, base) for base in excluded):
+                return f"{name_text(name)} is among the names that are excluded"
+            if permitted and not any(_is_within(name, base) for base in permitted):
+                return f"{name_text(name)} is outside the names that are permitted"
+        except DerError as error:
+            return f"{name_text(name)} can't be compared: {error}"
     return ""
 
 

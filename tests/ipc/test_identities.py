@@ -80,6 +80,15 @@ def test_a_name_in_the_opposite_order_is_recognised_as_that() -> None:
     assert not distinguished_name.is_reversed(dn("CN=gw,O=Example").data, dn("O=Example,CN=other").data)
 
 
+def test_a_value_that_is_no_text_is_compared_by_its_octets() -> None:
+    # CN with a UTF8String of the octet ff, and with one of the octet fe.
+    one, other = (bytes.fromhex(f"300c310a300806035504030c01{octet}") for octet in ("ff", "fe"))
+    assert distinguished_name.same(one, one)
+    assert not distinguished_name.same(one, other)
+    assert distinguished_name.matches(dn("CN=*").data, one)
+    assert distinguished_name.text(one) == "CN=#0c01ff"
+
+
 def test_a_name_is_shown_as_rfc_4514_writes_it() -> None:
     for text in ("CN=gw,O=Example\\, Inc.,C=CH", "CN=gw+UID=7,DC=example,DC=net"):
         assert str(dn(text)) == text
