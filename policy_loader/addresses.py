@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipc.types import IpAddress, Prefix
-from policy_loader.errors import nearest, printable
+from policy_loader.errors import nearest, quoted
 from policy_loader.values import BadItems, items_of, text_of
 
 MOST_PREFIXES = 1024
@@ -97,7 +97,7 @@ def _unknown(item: Any, groups: Collection[str], error: ValueError) -> str:
     """The sentence about an item, with the group that was perhaps meant."""
     if not isinstance(item, str) or not _GROUP_NAME.fullmatch(item) or item in _RESERVED:
         return str(error)
-    return f'"{printable(item, 60)}" is no address, and no group of [addresses]; {nearest(item, groups)}'
+    return f"{quoted(item, 60)} is no address, and no group of [addresses]; {nearest(item, groups)}"
 
 
 @functools.lru_cache(maxsize=65536)
@@ -110,7 +110,7 @@ def _parse_span(text: str) -> Span:
     length = width
     if slash:
         if not (bits.isascii() and bits.isdigit() and len(bits) <= 3 and int(bits) <= width):
-            raise ValueError(f'"{printable(text, 60)}": the part behind "/" must be a number from 0 to {width}')
+            raise ValueError(f'{quoted(text, 60)}: the part behind "/" must be a number from 0 to {width}')
         length = int(bits)
     number, host_mask = int(address), (1 << (width - length)) - 1
     if number & host_mask:
@@ -127,7 +127,7 @@ def _parse_range(text: str) -> Span:
     low, _, high = text.partition("-")
     first, last = _parse_address(low.strip(), text), _parse_address(high.strip(), text)
     if first.version != last.version:
-        raise ValueError(f'"{printable(text, 90)}": both ends of a range are of one address family')
+        raise ValueError(f"{quoted(text, 90)}: both ends of a range are of one address family")
     if int(first) > int(last):
         raise ValueError(f'"{text}": the smaller address of a range comes first: write "{last}-{first}"')
     networks = ipaddress.summarize_address_range(first, last)
@@ -143,10 +143,10 @@ def _parse_address(text: str, whole: str) -> IpAddress:
     except (OSError, ValueError):
         pass
     if "%" in text:
-        raise ValueError(f'"{printable(whole, 60)}": an address here has no zone')
+        raise ValueError(f"{quoted(whole, 60)}: an address here has no zone")
     hint = '; leave the key out for any address, or write "0.0.0.0/0" or "::/0"' if text in (*_RESERVED, "*") else ""
     raise ValueError(
-        f'"{printable(whole, 60)}" is no prefix ("10.1.0.0/16"), no address and no range ("10.0.0.5-10.0.0.9"){hint}'
+        f'{quoted(whole, 60)} is no prefix ("10.1.0.0/16"), no address and no range ("10.0.0.5-10.0.0.9"){hint}'
     )
 
 

@@ -1,6 +1,7 @@
 """What is wrong with a policy, and where: the error family of the loader, which never holds the value of a secret."""
 
 import difflib
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ class PolicyError(Exception):
 
 MOST_PROBLEMS = 1000
 """No more are looked for: one message holds so many, and nobody reads more."""
+_ANOTHER_KEY = re.compile(r"""\s=|=\s|=["']""")
 _MOST_COMPARED = 100
 _MOST_LISTED = 24
 
@@ -46,3 +48,13 @@ def printable(text: str, longest: int = 200) -> str:
     """`text` with control characters escaped, and not endless: fit for one line of a log."""
     clean = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[: longest + 1])
     return clean if len(clean) <= longest else clean[:longest] + "…"
+
+
+def quoted(text: str, longest: int = 60) -> str:
+    """`text` as it stood in a policy, in quotes; but not if it may be two values between which a quote is missing."""
+    return "this" if may_be_two(text) else f'"{printable(text, longest)}"'
+
+
+def may_be_two(value: str) -> bool:
+    """Whether a value looks as if it had swallowed another key with its own: a secret may be in it."""
+    return bool(_ANOTHER_KEY.search(value))

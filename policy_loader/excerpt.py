@@ -1,7 +1,7 @@
 """The line of a policy file that a complaint is about, with a mark below the place, and without any secret."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 WIDEST = 120
@@ -10,7 +10,7 @@ BEFORE = 60
 """Of which so many stand before the place, in a longer line."""
 
 _MASK = "***"
-_HEADER_OR_REMARK = re.compile(r"[ \t]*(?:\[[^\"'=]*$|#|$)")
+_HEADER = re.compile(r"[ \t]*\[{1,2}[ \t]*(?:setup|proposals|addresses|defaults|peers|rules)(?:[\].][^\"'=]*)?$")
 _KEY = re.compile(r"[ \t]*([A-Za-z0-9_-]+)[ \t]*=[ \t]*")
 
 
@@ -42,11 +42,12 @@ def excerpt(text: str, place: Place, hidden: Sequence[range]) -> str:
     return f"\n    {shown.rstrip()}\n    {' ' * (column - first)}^"
 
 
-def hidden_of_broken(text: str, place: Place, public: Collection[str]) -> tuple[range, ...]:
+def hidden_of_broken(text: str, place: Place, public: Mapping[str, bool]) -> tuple[range, ...]:
     """What must not be shown of a line of a text that is not TOML, and so can't be followed.
 
-    Headers and remarks may be shown, and a key; its value only if the key is in `public`, and only up to the place if
-    another value may follow. A line that may be within a text of several lines is hidden whole.
+    What looks like a key may be part of a secret of several lines, and a quote that is missing makes one value of two.
+    So a header is shown, and a key that is known; its value only if `public` says so of the key, and nothing in it can
+    end or begin another value.
     """
     lines = text.split("\n")
     start = sum(len(line) + 1 for line in lines[: place.line - 1])
@@ -54,13 +55,11 @@ def hidden_of_broken(text: str, place: Place, public: Collection[str]) -> tuple[
     end = start + len(line)
     if any(text[:start].count(quotes) % 2 for quotes in ('"""', "'''")):
         return (range(start, end + 1),)
-    if _HEADER_OR_REMARK.match(line):
+    if _HEADER.match(line):
         return ()
     key = _KEY.match(line)
-    if key is None:
+    if key is None or key[1] not in public:
         return (range(start, end + 1),)
-    if key[1] not in public:
-        return (range(start + key.end(), end + 1),)
-    if any(char in line[place.column - 1 :] for char in "=\"'"):
-        return (range(start + max(place.column - 1, key.end()), end + 1),)
-    return ()
+    if public[key[1]] and not any(char in line[key.end() :] for char in "=\"'#"):
+        return ()
+    return (range(start + key.end(), end + 1),)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import tomli
 
-from policy_loader.errors import Key, PolicyError, Problem, printable
+from policy_loader.errors import Key, PolicyError, Problem, may_be_two, printable
 from policy_loader.excerpt import Place, excerpt, hidden_of_broken
 from policy_loader.reader import is_public, public_keys
 
@@ -221,7 +221,8 @@ class _Walk:
         start = self._at
         self._value(key)
         # Of a table in braces, each value is judged by itself.
-        if not is_public(key) and not self._text.startswith("{", start):
+        value = self._text[start : self._at]
+        if not value.startswith("{") and (not is_public(key) or may_be_two(value)):
             self.hidden.append(range(start, self._at))
 
     def _value(self, key: Key) -> None:

@@ -24,7 +24,7 @@ from ipc.algorithms import (
     PrfId,
     cipher_sizes,
 )
-from policy_loader.errors import nearest, printable
+from policy_loader.errors import nearest, quoted
 
 _PRF_OF_INTEGRITY = {
     IntegrityId.HMAC_MD5_96: PrfId.HMAC_MD5,
@@ -120,7 +120,7 @@ def _sort(text: Any, known: tuple[str, ...], what: str) -> _Words:
     seen = set()
     for word in text.split("-"):
         if word not in known:
-            raise ValueError(f'"{printable(word, 40)}" is no word of {what}; {nearest(word, known)}')
+            raise ValueError(f"{quoted(word, 40)} is no word of {what}; {nearest(word, known)}")
         if word in seen:
             raise ValueError(f'"{word}" stands there twice')
         seen.add(word)

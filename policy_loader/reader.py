@@ -99,10 +99,10 @@ def is_public(key: Key) -> bool:
 
 
 @functools.cache
-def public_keys() -> frozenset[str]:
-    """The names of all keys whose values a message may show, whatever table they stand in."""
+def public_keys() -> Mapping[str, bool]:
+    """The names of all keys, whatever table they stand in, and whether a message may show their values."""
     tables = (Setup, ProposalSet, PeerEntry, RuleEntry)
-    return frozenset(name for table in tables for name, facts in keys_of(table).items() if not facts.secret)
+    return {name: not facts.secret for table in tables for name, facts in keys_of(table).items()}
 
 
 class _Reader:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from ipc.types import Identity, IdType, IpAddress, PortRange, Secret
 from policy_loader import distinguished_names
-from policy_loader.errors import nearest, printable
+from policy_loader.errors import nearest, quoted
 
 T = TypeVar("T")
 
@@ -139,7 +139,7 @@ def list_of(parse: Callable[[Any], T], most: int) -> Callable[[Any], tuple[T, ..
             try:
                 one = parse(item)
                 if one in parsed:
-                    raise ValueError(f'"{printable(str(item), 60)}" stands there twice')
+                    raise ValueError(f"{quoted(str(item), 60)} stands there twice")
                 parsed.append(one)
             except ValueError as error:
                 wrong.append((index, str(error)))
@@ -167,7 +167,7 @@ def one_of(words: Mapping[str, T]) -> Callable[[Any], T]:
     def parse(value: Any) -> T:
         word = text_of(value)
         if word not in words:
-            raise ValueError(f'"{printable(word, 40)}" is not known; {nearest(word, words)}')
+            raise ValueError(f"{quoted(word, 40)} is not known; {nearest(word, words)}")
         return words[word]
 
     return parse
@@ -185,9 +185,9 @@ def parse_interface(value: Any) -> str:
     """The name of a network interface, as the kernel allows them."""
     name = text_of(value)
     if not 1 <= len(name.encode()) <= LONGEST_INTERFACE_NAME or name in (".", ".."):
-        raise ValueError(f'"{printable(name, 40)}" can\'t be an interface: names have 1 to 15 bytes')
+        raise ValueError(f"{quoted(name, 40)} can't be an interface: names have 1 to 15 bytes")
     if "/" in name or ":" in name or any(char.isspace() or not char.isprintable() for char in name):
-        raise ValueError(f'"{printable(name, 40)}" can\'t be an interface: names have no space, "/" or ":"')
+        raise ValueError(f'{quoted(name, 40)} can\'t be an interface: names have no space, "/" or ":"')
     return name
 
 
@@ -207,9 +207,9 @@ def parse_address(value: Any) -> IpAddress:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        raise ValueError(f'"{printable(text, 60)}" is no IPv4 or IPv6 address') from None
+        raise ValueError(f"{quoted(text, 60)} is no IPv4 or IPv6 address") from None
     if "%" in text or getattr(address, "ipv4_mapped", None) is not None:
-        raise ValueError(f'"{printable(text, 60)}" must be a plain address, with no zone and not IPv4 in IPv6')
+        raise ValueError(f"{quoted(text, 60)} must be a plain address, with no zone and not IPv4 in IPv6")
     if address.is_multicast or address.is_unspecified or int(address) == 0xFFFFFFFF:
         raise ValueError(f'"{text}" is not the address of one host')
     return address
@@ -245,7 +245,7 @@ def parse_identity(value: Any) -> Identity:
     if _is_host_name(text.removeprefix("*.")):
         return Identity(type=IdType.FQDN, data=text.encode())
     raise ValueError(
-        f'"{printable(text, 60)}" is no identity: write an IP address, a host name, user@host, "CN=...,O=...", '
+        f'{quoted(text, 60)} is no identity: write an IP address, a host name, user@host, "CN=...,O=...", '
         'or "keyid:" and hex'
     )
 
@@ -265,7 +265,7 @@ def parse_protocol(value: Any) -> int:
         raise ValueError('write a protocol\'s name ("tcp") or number (6)')
     if value not in PROTOCOLS:
         raise ValueError(
-            f'"{printable(value, 40)}" is no protocol\'s name (numbers are good too); {nearest(value, PROTOCOLS)}'
+            f"{quoted(value, 40)} is no protocol's name (numbers are good too); {nearest(value, PROTOCOLS)}"
         )
     return PROTOCOLS[value]
 
@@ -295,7 +295,7 @@ def parse_icmp_type(value: Any) -> IcmpType:
     elif isinstance(value, str):
         names = ICMP_TYPES.keys() | ICMPV6_TYPES.keys()
         raise ValueError(
-            f'"{printable(value, 40)}" is no ICMP type (numbers and "3/1" are good too); {nearest(value, names)}'
+            f'{quoted(value, 40)} is no ICMP type (numbers and "3/1" are good too); {nearest(value, names)}'
         )
     if not 0 <= number <= 255 or code > 255:
         raise ValueError('write an ICMP type by name ("echo-request") or number (8), or type and code ("3/1")')
