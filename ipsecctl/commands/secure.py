@@ -23,13 +23,15 @@ def run(options: argparse.Namespace) -> int:
         instance = options.instance
         own_ssh.refuse(lockout.by_secure(instance), allowed=options.cut_me_off or options.confirm > 0)
         record.detail(f"secure mode of {instance}, asked for by {asker()}")
-        if options.confirm and not secure_mode.is_on():
+        # What is on already is not left by itself.
+        waits = options.confirm > 0 and not secure_mode.is_on()
+        if waits:
             pending.begin(instance, options.confirm, UNDO)
         else:
             secure_mode.remember(instance)
         secure_mode.enter()
         record.say(RUNNING if lock_file.look(instance).held else STOPPED)
-        if options.confirm:
+        if waits:
             record.say(f"it ends in {options.confirm:g} s unless `ipsecctl confirm` is given")
         return exit_codes.OK
 

@@ -118,7 +118,7 @@ def kill_everything(instance: Instance) -> None:
     wait_until(f"nothing runs of {instance.namespace}", lambda: not instance.roles())
 
 
-def test_t25_t26_t34_with_every_process_dead_or_stopped_nothing_passes_in_clear_but_what_policy_allows() -> None:
+def test_t24_t25_t26_t33_t34_t35_with_every_process_dead_or_stopped_only_what_policy_allows_passes_in_clear() -> None:
     with world() as world_:
         two = world_.two
         for source, destination in (
