@@ -51,7 +51,9 @@ class UdpSockets:
     }
     STRANGERS: Mapping[str, tuple[int, int]] = {
         "udp500-strangers-v4": (4, PORT_IKE),
+        "udp4500-strangers-v4": (4, PORT_NAT_TRAVERSAL),
         "udp500-strangers-v6": (6, PORT_IKE),
+        "udp4500-strangers-v6": (6, PORT_NAT_TRAVERSAL),
     }
     """Where first messages without a cookie arrive, so that a flood of them does not stand before the others."""
 

@@ -47,7 +47,8 @@ ROLE_TABLE: tuple[RoleRow, ...] = (
         module=MODULES[Role.IKE_WORKER],
         descriptors=(
             *("udp500-v4", "udp500-v6", "udp500-strangers-v4", "udp500-strangers-v6"),
-            *("udp4500-v4", "udp4500-v6", "route-v4", "route-v6"),
+            *("udp4500-v4", "udp4500-v6", "udp4500-strangers-v4", "udp4500-strangers-v6"),
+            *("route-v4", "route-v6"),
         ),
         userspace_only=False,
         stop_deadline_s=2.0,

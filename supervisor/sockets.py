@@ -89,12 +89,12 @@ def open_ike_sockets(descriptors: Descriptors) -> None:
             continue
         for port in (IKE_PORT, NAT_T_PORT):
             _probe_port(family, port)
-        descriptors.add_socket(f"udp500-{version}", _outer_udp(family, IKE_PORT, shared=True))
-        strangers = _outer_udp(family, IKE_PORT, shared=True)
-        strangers.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, STRANGERS_BUFFER_BYTES)
-        reuseport.steer(strangers, reuseport.STRANGERS_APART)
-        descriptors.add_socket(f"udp500-strangers-{version}", strangers)
-        descriptors.add_socket(f"udp4500-{version}", _outer_udp(family, NAT_T_PORT, shared=True))
+        for port, program in ((IKE_PORT, reuseport.PORT_500), (NAT_T_PORT, reuseport.PORT_4500)):
+            descriptors.add_socket(f"udp{port}-{version}", _outer_udp(family, port))
+            strangers = _outer_udp(family, port)
+            strangers.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, STRANGERS_BUFFER_BYTES)
+            reuseport.steer(strangers, program)
+            descriptors.add_socket(f"udp{port}-strangers-{version}", strangers)
         # Never sends: the worker connects it to learn from which address routing would send to a peer.
         descriptors.add_socket(f"route-{version}", _outer_unbound(family))
 
@@ -107,8 +107,8 @@ def open_userspace(descriptors: Descriptors) -> None:
         if not descriptors.has(f"udp4500-{version}"):
             continue
         descriptors.add_socket(f"esp-{version}", _outer_esp(family))
-        shared = _outer_udp(family, NAT_T_PORT, shared=True)
-        reuseport.steer(shared, reuseport.STEERING)
+        shared = _outer_udp(family, NAT_T_PORT)
+        reuseport.steer(shared, reuseport.PORT_4500_USERSPACE)
         descriptors.add_socket(f"data:udp4500-{version}", shared)
 
 
@@ -159,13 +159,13 @@ def _probe_port(family: int, port: int) -> None:
         _bind(sock, port)
 
 
-def _outer_udp(family: int, port: int, *, shared: bool) -> socket.socket:
+def _outer_udp(family: int, port: int) -> socket.socket:
+    """One of the sockets that share `port`."""
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         _set_outer_options(sock)
         _bind(sock, port)
     except BaseException:

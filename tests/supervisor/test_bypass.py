@@ -9,8 +9,9 @@ from ipc.types import Direction
 from supervisor.bypass import bypass_policy
 from supervisor.reuseport import (
     DATA_PATH_INDEX,
-    STEERING,
-    STRANGERS_APART,
+    PORT_500,
+    PORT_4500,
+    PORT_4500_USERSPACE,
     STRANGERS_INDEX,
     WORKER_INDEX,
     Instruction,
@@ -32,7 +33,7 @@ def test_a_bypass_policy_has_the_layout_of_the_kernels_struct(family: int, direc
     assert (priority, index, found_direction, action) == (0, 0, direction, 0)
 
 
-def run_filter(payload: bytes, program: tuple[Instruction, ...] = STEERING) -> int:
+def run_filter(payload: bytes, program: tuple[Instruction, ...] = PORT_4500_USERSPACE) -> int:
     """What the classic BPF machine gives for `payload`: a load beyond its end gives 0."""
     accumulator, counter = 0, 0
     while True:
@@ -66,9 +67,16 @@ OTHERS = [
 
 
 def test_first_messages_without_a_cookie_have_a_socket_of_their_own() -> None:
-    assert run_filter(FIRST_MESSAGE, STRANGERS_APART) == STRANGERS_INDEX
-    for other in OTHERS:
-        assert run_filter(other, STRANGERS_APART) == WORKER_INDEX
+    for program, marker in ((PORT_500, b""), (PORT_4500, bytes(4)), (PORT_4500_USERSPACE, bytes(4))):
+        assert run_filter(marker + FIRST_MESSAGE, program) == STRANGERS_INDEX
+        for other in OTHERS:
+            assert run_filter(marker + other, program) == WORKER_INDEX
+
+
+def test_esp_goes_where_it_is_taken() -> None:
+    for packet in (b"\x00\x00\x01\x00 an ESP packet", b"\xff\xff\xff\xff", b"\0\1\0\0" + FIRST_MESSAGE):
+        assert run_filter(packet, PORT_4500) == WORKER_INDEX
+        assert run_filter(packet, PORT_4500_USERSPACE) == DATA_PATH_INDEX
 
 
 @pytest.mark.root
@@ -78,23 +86,19 @@ def test_the_kernel_steers_as_the_program_says() -> None:
         def shared() -> socket.socket:
             made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            made.bind(("10.9.0.2", 500))
+            made.bind(("10.9.0.2", 4500))
             made.settimeout(10.0)
             return made
 
-        worker, strangers = wire.right.call(shared), wire.right.call(shared)
-        steer(strangers, STRANGERS_APART)
-        with worker, strangers, wire.left.udp_socket("10.9.0.1", 500) as sender:
-            for datagram in (FIRST_MESSAGE, *OTHERS):
-                sender.sendto(datagram, ("10.9.0.2", 500))
-            assert [worker.recv(100) for _ in OTHERS] == OTHERS
-            assert strangers.recv(100) == FIRST_MESSAGE
-
-
-def test_ike_goes_to_the_worker_and_esp_to_the_data_path() -> None:
-    assert run_filter(bytes(4) + b"an IKE header") == WORKER_INDEX
-    assert run_filter(b"\x00\x00\x01\x00 an ESP packet") == DATA_PATH_INDEX
-    assert run_filter(b"\xff\xff\xff\xff") == DATA_PATH_INDEX
+        worker, strangers, data_path = (wire.right.call(shared) for _ in range(3))
+        steer(data_path, PORT_4500_USERSPACE)
+        esp = b"\0\0\1\0 an ESP packet"
+        with worker, strangers, data_path, wire.left.udp_socket("10.9.0.1", 4500) as sender:
+            for datagram in (esp, *(bytes(4) + one for one in (FIRST_MESSAGE, *OTHERS))):
+                sender.sendto(datagram, ("10.9.0.2", 4500))
+            assert [worker.recv(100) for _ in OTHERS] == [bytes(4) + one for one in OTHERS]
+            assert strangers.recv(100) == bytes(4) + FIRST_MESSAGE
+            assert data_path.recv(100) == esp
 
 
 def test_a_nat_keepalive_goes_to_the_worker() -> None:
@@ -103,4 +107,4 @@ def test_a_nat_keepalive_goes_to_the_worker() -> None:
 
 
 def test_an_instruction_has_eight_bytes() -> None:
-    assert [len(instruction.packed()) for instruction in STEERING] == [8, 8, 8, 8]
+    assert {len(instruction.packed()) for instruction in PORT_4500} == {8}
