@@ -6,13 +6,14 @@ Each answers with a sentence, or with nothing where no connection would be cut. 
 import os
 
 from ipc import generations, status_socket
+from ipc.patience import patient
 from ipsecctl import lock_file, saved, secure_mode
 from ipsecctl.errors import BadPolicy, CommandError
 from ipsecctl.own_ssh import cut_by, cut_by_everything, own_connections
 from ipsecctl.policy_check import check
 from ipsecctl.report import Report, parse
 
-ANSWER_WITHIN_S = 2.0
+ANSWER_WITHIN_S = patient(2.0)
 
 
 def by_start(spd: str, *, backup: bool) -> str:

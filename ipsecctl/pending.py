@@ -14,13 +14,14 @@ import sys
 import time
 
 from ipc import kept
+from ipc.patience import patient
 from ipsecctl import exit_codes
 from ipsecctl.errors import CommandError
 from ipsecctl.modules import environment, module_command
 
 WAITER = "ipsecctl.pending"
 LOOK_EVERY_S = 0.1
-UNDO_WITHIN_S = 60.0
+UNDO_WITHIN_S = patient(60.0)
 TAKEN_SUFFIX = ".over"
 
 

@@ -11,13 +11,14 @@ import struct
 import subprocess
 
 from ipc import kept
+from ipc.patience import patient
 from ipc.types import Unmatched
 from supervisor.spawn import base_environment, module_command
 
 log = logging.getLogger(__name__)
 
 PROGRAM = "kernel_agent.secure"
-PROGRAM_WITHIN_S = 10.0
+PROGRAM_WITHIN_S = patient(10.0)
 ANSWER_WITHIN_S = 1.0
 ENTERED = "secure mode is on: the kernel drops what the policy does not allow, with or without ipsecd"
 ENTERED_BESIDE_POLICY = (

@@ -3,11 +3,12 @@
 import argparse
 
 from ipc import messages as m
+from ipc.patience import patient
 from ipsecctl import lock_file
 from ipsecctl.client import ask
 from ipsecctl.errors import CommandError
 
-DONE_WITHIN_S = 15.0
+DONE_WITHIN_S = patient(15.0)
 
 
 def run(options: argparse.Namespace) -> int:

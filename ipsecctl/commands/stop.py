@@ -7,7 +7,7 @@ from ipc import messages as m
 from ipc import status_socket
 from ipc.patience import patient
 from ipc.roles import Role
-from ipsecctl import exit_codes, lock_file, processes
+from ipsecctl import exit_codes, lock_file, pending, processes
 from ipsecctl.asker import asker
 from ipsecctl.cleanup import clean_up, end_processes, wait_until_gone
 from ipsecctl.client import ask
@@ -28,6 +28,9 @@ def stop(instance: str, record: Record) -> int:
     """Stops `instance` and says each step; the exit code."""
     lock = lock_file.look(instance)
     record.detail(f"stop of {instance}, asked for by {asker()}")
+    if pending.end(instance):
+        # Or it would be undone when something else runs.
+        record.say("  what waited for `ipsecctl confirm` is given up")
     if not lock.held:
         record.say(f"ipsecctl: IPsec is not running: no process holds {lock.path}", "ipsecctl: cleaning up anyway")
         _say(record, clean_up(instance))
