@@ -293,7 +293,7 @@ def install_asked(
     rule_id = agreement.rule.rule_id
     since = sa.created_at if afresh else 0.0
     now = standing(context, sa, rule_id, agreement.local, agreement.remote, since=since)
-    yield from context.install(*((pair.inbound, pair.outbound) if now is None else (pair.inbound,)))
+    yield from context.install_child(pair.inbound, pair.outbound, both=now is None)
     state = ChildState.INSTALLED if now is None else ChildState.INBOUND
     child = make_child(context, agreement.rule, pair, state, ours=False)
     if now is not None:

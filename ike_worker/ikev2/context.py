@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from ike_worker.ikev2 import events
 from ike_worker.ikev2.child_sa import ChildSa, sa_name
 from ike_worker.ikev2.datagram import Datagram, Endpoint
-from ike_worker.ikev2.errors import AuthenticationFailed, Ikev2Error
+from ike_worker.ikev2.errors import AuthenticationFailed, Ikev2Error, RefusedHere
 from ike_worker.ikev2.features.fragmentation import FragmentStore
 from ike_worker.ikev2.features.gate import Gate
 from ike_worker.ikev2.features.half_open import HalfOpenTable
@@ -31,7 +31,7 @@ from ike_worker.ikev2.states import ChildState, State, enter
 from ike_worker.ikev2.wire.authentication import Authentication
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wish import INHERITED_WISHES, Wish, WishKind
-from ipc.messages import CertificateData, Sa
+from ipc.messages import CertificateData, Sa, SaName
 from ipc.types import AuthMethod, EndAction, IpAddress
 
 log = logging.getLogger(__name__)
@@ -142,6 +142,8 @@ class Context:
         self._by_peer: dict[str, dict[bytes, IkeSa]] = {}
         self.child_owners: dict[int, IkeSa] = {}
         """The IKE SA of each Child SA, by our inbound SPI."""
+        self.outbound_names: dict[SaName, int] = {}
+        """Our inbound SPI of each Child SA, by the name of its outbound SA, whose SPI the peer has chosen."""
         self.ghosts: OrderedDict[bytes, Ghost] = OrderedDict()
         self.fragments = FragmentStore()
         self.events: deque[events.Event] = deque()
@@ -270,6 +272,12 @@ class Context:
     def install(self, *sas: Sa) -> Work[None]:
         """Has SAs installed; RefusedHere if they can't be."""
         yield events.InstallSas(token=next(self._tokens), sas=sas)
+
+    def install_child(self, inbound: Sa, outbound: Sa, *, both: bool) -> Work[None]:
+        """Has a new Child SA installed, `both` directions or the inbound one; RefusedHere if it can't be."""
+        if sa_name(outbound) in self.outbound_names:
+            raise RefusedHere(f"the peer chose the SPI {outbound.spi:08x}, which it has in use")
+        yield from self.install(*((inbound, outbound) if both else (inbound,)))
 
     def compute_auth(self, sa: IkeSa, id_payload: bytes) -> Work[OwnAuth]:
         """Has our AUTH made; RefusedHere."""
@@ -438,7 +446,7 @@ class Context:
         """Takes a new Child SA into the tables."""
         sa.children[child.spi_in] = child
         self.upkeep.stands(child.rule_id)
-        self.child_owners[child.spi_in] = sa
+        self.own(sa, child)
         rule = self.policy.rule(child.rule_id)
         rekey_s = rule.rekey_s if rule is not None else 0.0
         child.rekey_at = self.now + self.jittered(rekey_s) if rekey_s else math.inf
@@ -455,6 +463,11 @@ class Context:
             )
         )
 
+    def own(self, sa: IkeSa, child: ChildSa) -> None:
+        """`child` is found by its SPIs from now on."""
+        self.child_owners[child.spi_in] = sa
+        self.outbound_names[sa_name(child.outbound)] = child.spi_in
+
     def close_child(self, sa: IkeSa, child: ChildSa, reason: str) -> None:
         """`child` is no more."""
         self.events.append(events.DeleteSas(sas=tuple(sa_name(one) for one in child.installed)))
@@ -470,6 +483,7 @@ class Context:
         self._forget_wishes(sa, child)
         del sa.children[child.spi_in]
         self.child_owners.pop(child.spi_in, None)
+        self.outbound_names.pop(sa_name(child.outbound), None)
         self.mark_changed(sa)
 
     def _forget_wishes(self, sa: IkeSa, child: ChildSa) -> None:

@@ -462,8 +462,8 @@ class Engine:
         context = self._enter(now)
         sa = snapshot.rebuild(state)
         context.add(sa)
-        for spi_in in sa.children:
-            context.child_owners[spi_in] = sa
+        for child in sa.children.values():
+            context.own(sa, child)
         context.wake(sa)
         log.info("%s: restored, %d Child SAs", sa, len(sa.children))
         self._settle()

@@ -34,7 +34,9 @@ RETRY_TEMPORARY_S = 2.0
 """After TEMPORARY_FAILURE; shortened at random like all times, so that two sides do not meet again and again."""
 MAX_TEMPORARY_FAILURES = 10
 MAX_CHILDREN = 512
-"""In one IKE SA: they share a window of one request at a time, and a checkpoint."""
+"""In one IKE SA: they share a window of one request, and a checkpoint. Twice as many while all are rekeyed."""
+MAX_SELECTORS = 8 * MAX_CHILDREN
+"""Of all of them."""
 RETRY_REKEY_S = 30.0
 """After any other failure of a rekey, until the Child SA's life ends."""
 _SPI_BYTES = 4
@@ -54,8 +56,10 @@ def request(context: Context, sa: IkeSa, wish: Wish) -> Work[Request | None]:
     if wish.kind is WishKind.CREATE_CHILD:
         if negotiation.is_served(sa, wish):
             return None
-        if len(sa.children) >= MAX_CHILDREN:
-            raise RefusedHere(f"the IKE SA has {MAX_CHILDREN} Child SAs: write fewer rules, with more selectors each")
+        if _is_full(sa, 1):
+            raise RefusedHere(
+                f"the IKE SA has {len(sa.children)} Child SAs: write fewer rules, with more selectors each"
+            )
     if old is not None:
         enter(old, ChildState.REKEYING)
         wish = replace(wish, rule_id=rule.rule_id)
@@ -86,6 +90,13 @@ def request(context: Context, sa: IkeSa, wish: Wish) -> Work[Request | None]:
     )
 
 
+def _is_full(sa: IkeSa, times: int) -> bool:
+    """Whether there are so many Child SAs, or so many selectors of theirs, that a checkpoint could not hold more."""
+    children = sa.children.values()
+    selectors = sum(len(child.inbound.local) + len(child.inbound.remote) for child in children)
+    return len(children) >= times * MAX_CHILDREN or selectors >= times * MAX_SELECTORS
+
+
 def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) -> Work[None]:
     """Acts on the response; RemoteError or RefusedHere where no Child SA comes of it."""
     if contents.wrong is not None:
@@ -98,7 +109,7 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
         _not_rekeyed(context, sa, pending, RETRY_REKEY_S)
         sa.wishes.appendleft(Wish(kind=WishKind.DELETE_CHILD, spi_in=pair.inbound.spi))
         return
-    yield from context.install(pair.inbound, pair.outbound)
+    yield from context.install_child(pair.inbound, pair.outbound, both=True)
     sa.window.pending = None
     old = sa.children.get(pending.wish.spi_in)
     ours = old.ours if old is not None else True
@@ -249,8 +260,10 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
         # RFC 7296 section 2.25.2: while the IKE SA is rekeyed or deleted, no Child SAs are made.
         raise Refused(NotifyType.TEMPORARY_FAILURE, "the IKE SA is being rekeyed or deleted")
     rekey = contents.notify(NotifyType.REKEY_SA)
-    if rekey is None and len(sa.children) >= MAX_CHILDREN:
-        raise Refused(NotifyType.NO_ADDITIONAL_SAS, f"there are {MAX_CHILDREN} Child SAs already")
+    if rekey is None and _is_full(sa, 1):
+        raise Refused(NotifyType.NO_ADDITIONAL_SAS, f"there are {len(sa.children)} Child SAs already")
+    if _is_full(sa, 2):
+        raise Refused(NotifyType.TEMPORARY_FAILURE, f"there are {len(sa.children)} Child SAs, old ones counted")
     old = sa.child_by_outbound(rekey.spi) if rekey is not None and rekey.protocol == ProtocolId.ESP else None
     if rekey is not None and (old is None or old.state is ChildState.DRAINING):
         not_found = Notify(type=NotifyType.CHILD_SA_NOT_FOUND, protocol=rekey.protocol, spi=rekey.spi)
@@ -276,7 +289,7 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     )
     if old is not None:
         try:
-            yield from context.install(pair.inbound)
+            yield from context.install_child(pair.inbound, pair.outbound, both=False)
         except RefusedHere as error:
             raise Refused(NotifyType.TEMPORARY_FAILURE, str(error)) from None
         child = _take(context, agreement.rule, pair, old)

@@ -80,7 +80,7 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
         return
     try:
         pair, child = _conclude_child(context, sa, pending, contents)
-        yield from context.install(pair.inbound, pair.outbound)
+        yield from context.install_child(pair.inbound, pair.outbound, both=True)
     except (RemoteError, RefusedHere) as error:
         _without_child(context, sa, wish, contents, error)
         return

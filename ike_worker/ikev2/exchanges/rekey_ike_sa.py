@@ -16,7 +16,7 @@ from ike_worker.ikev2.events import IkeSaNotRekeyed
 from ike_worker.ikev2.exchange_rules import Contents
 from ike_worker.ikev2.exchanges import reauthentication
 from ike_worker.ikev2.exchanges.ike_sa_init import wanted_group
-from ike_worker.ikev2.features import collisions, nat_traversal
+from ike_worker.ikev2.features import collisions, handover, nat_traversal
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, name_of
 from ike_worker.ikev2.ike_sa import IkeSa, Session
@@ -175,7 +175,7 @@ def _later(context: Context, sa: IkeSa, delay_s: float, reason: str) -> None:
 def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     """Answers the peer's request for a new IKE SA."""
     own = own_rekey(sa)
-    if _is_busy(sa) or (own is not None and own.candidate):
+    if _is_busy(sa) or (own is not None and own.candidate) or handover.is_crowded(context, sa):
         raise Refused(NotifyType.TEMPORARY_FAILURE, "something else is under way on the IKE SA")
     theirs = contents.need(KeyExchangePayload)
     chosen = choose_ike(sa.peer.ike_proposals, contents.need(SecurityAssociation), theirs.group)

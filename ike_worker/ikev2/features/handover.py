@@ -24,6 +24,8 @@ FIRST_LOOK_S = 1.0
 """What is left to hand over is looked at after this long, then twice as long ..."""
 LIMIT_S = 60.0
 """... until this long after the beginning: then what is left goes."""
+MAX_WITH_PEER = 128
+"""IKE SAs with one peer at one address; many clients may be there, behind a NAT."""
 
 
 # ------------------------------------------------------------------ Child SAs of one IKE SA
@@ -85,11 +87,24 @@ def _step_down(context: Context, sa: IkeSa, child: ChildSa, heir: ChildSa) -> No
 # ------------------------------------------------------------------ IKE SAs
 
 
+def is_crowded(context: Context, sa: IkeSa) -> bool:
+    """Whether there are too many IKE SAs with this peer at this place, those included that are about to go."""
+    return len(_neighbours(context, sa)) >= MAX_WITH_PEER
+
+
+def _neighbours(context: Context, sa: IkeSa) -> list[IkeSa]:
+    address = sa.path.remote.address
+    return [other for other in context.with_peer(sa.peer.name) if other.path.remote.address == address]
+
+
 def greet(context: Context, sa: IkeSa) -> None:
     """The handshake of `sa` is over: what else stands or begins with the same peer makes room, or `sa` does."""
     origin = sa.origin
     if origin is None:
         return
+    while is_crowded(context, sa):
+        oldest = min(_neighbours(context, sa), key=lambda one: one.created_at)
+        context.close(oldest, f"the peer has {MAX_WITH_PEER} others")
     takes_over = _drop_calls(context, sa) or origin.takes_over
     for other in context.siblings(sa):
         if other.origin is None or other.handover is not None:

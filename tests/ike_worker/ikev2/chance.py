@@ -139,7 +139,7 @@ def main() -> int:
     for seed in range(options.first, options.first + options.seeds):
         try:
             play(seed)
-        except Exception as error:  # noqa: BLE001: whatever it is, the other seeds are played too
+        except Exception as error:  # noqa: BLE001
             failed += 1
             sys.stdout.write(f"seed {seed}: {type(error).__name__}: {error}\n")
     sys.stdout.write(f"{options.seeds} seeds, {failed} failed\n")

@@ -9,6 +9,7 @@ from ike_worker.ikev2.iana import ExchangeType, NotifyType, ProtocolId
 from ike_worker.ikev2.states import ChildState
 from ike_worker.ikev2.wire.delete import Delete
 from ike_worker.ikev2.wire.notify import Notify
+from ike_worker.ikev2.wire.sa import SecurityAssociation
 from ipc.algorithms import KeyExchangeId
 from tests.ike_worker.ikev2.scenario import Letter, Party, Scenario, answer_to
 from tests.ike_worker.ikev2.two_sides import ESP, rule_of
@@ -561,3 +562,20 @@ def test_an_answer_that_refuses_keeps_the_old_one(kind: int) -> None:
     assert answer_to(s, ask, Notify(type=kind)) == []
     assert s.alice.child(old) is INSTALLED
     s.ends()
+
+
+def test_a_confused_peer_offers_an_spi_that_it_has_in_use() -> None:
+    """The kernel could not tell the two apart."""
+    s = Scenario()
+    ask = s.alice.rekeys()
+    s.alice.sa.window.next_id -= 1
+    used = s.alice.first.spi_in.to_bytes(4, "big")
+    payloads = [
+        replace(one, proposals=tuple(replace(proposal, spi=used) for proposal in one.proposals))
+        if isinstance(one, SecurityAssociation)
+        else one
+        for one in ask.payloads
+    ]
+    (refused,) = s.bob.takes(s.alice.asks(ExchangeType.CREATE_CHILD_SA, payloads))
+    assert refused.says == "TEMPORARY_FAILURE"
+    assert len(s.bob.sa.children) == 1

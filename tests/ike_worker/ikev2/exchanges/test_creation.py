@@ -141,10 +141,11 @@ def test_a_critical_payload_that_nobody_knows_is_refused_and_nothing_else_happen
     s.ends()
 
 
-def test_more_child_sas_than_one_ike_sa_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", ["MAX_CHILDREN", "MAX_SELECTORS"])
+def test_more_child_sas_than_one_ike_sa_can_have(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     s = Scenario(**two_rules())
     ask = s.alice.creates(MORE_ID)
-    monkeypatch.setattr(create_child_sa, "MAX_CHILDREN", 1)
+    monkeypatch.setattr(create_child_sa, limit, 1)
     (refused,) = s.bob.takes(ask)
     assert refused.says == "NO_ADDITIONAL_SAS"
     s.alice.takes(refused)
