@@ -1,10 +1,13 @@
 """The guest itself: what a kernel with ESP must do before anything of ours is tried on it."""
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.lab.debian import Unavailable
+from ipc.algorithms import CIPHER_NAMES
+from tests.lab.debian import CHECKOUT, Unavailable
 from tests.lab.guest import DIED_EXIT, TIME_LIMIT_EXIT, GuestResult, run_in_guest
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(240)]
@@ -55,3 +58,10 @@ def test_its_time_is_limited() -> None:
 def test_a_guest_that_dies_is_said_to_have_died() -> None:
     result = in_guest("echo o > /proc/sysrq-trigger; sleep 20")
     assert result.exit_code == DIED_EXIT
+
+
+def test_its_kernel_takes_every_cipher_by_our_names_for_them() -> None:
+    result = in_guest(f"cd {CHECKOUT} && {sys.executable} -m kernel_agent.abilities", timeout_s=120.0)
+    assert result.exit_code == 0, result
+    abilities = {one["name"]: one["detail"] for one in json.loads(result.output)}
+    assert abilities["kernel-esp"].split(", ") == list(CIPHER_NAMES)
