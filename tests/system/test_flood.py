@@ -6,16 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ike_worker.ikev2.iana import ExchangeType
-from ike_worker.ikev2.selection import offer_ike
-from ike_worker.ikev2.wire.key_exchange import KeyExchangePayload
-from ike_worker.ikev2.wire.message import encode_message
-from ike_worker.ikev2.wire.nonce import Nonce
-from ipc.algorithms import KeyExchangeId
 from ipc.roles import Role
-from policy_loader.proposals import parse_ike
 from tests.lab import flood
 from tests.lab.capture import Capture, Exchange, Kind
+from tests.lab.first_message import first_message
 from tests.lab.instance import Instance
 from tests.lab.namespaces import End, Namespace, gateways, join
 from tests.lab.ping import ping
@@ -44,23 +38,6 @@ remote = ["10.77.0.0/24"]
 peer = "anybody"
 start = "respond-only"
 """
-
-
-def first_message() -> bytes:
-    """An IKE_SA_INIT request that the responder would gladly take."""
-    return encode_message(
-        spi_i=b"initiatr",
-        spi_r=bytes(8),
-        exchange_type=ExchangeType.IKE_SA_INIT,
-        initiator=True,
-        response=False,
-        message_id=0,
-        payloads=[
-            offer_ike((parse_ike(IPV4.ike),)),
-            KeyExchangePayload(group=KeyExchangeId.X25519, data=bytes(range(1, 33))),
-            Nonce(data=bytes(range(32))),
-        ],
-    )
 
 
 def packets_sent(namespace: Namespace, interface: str) -> int:
