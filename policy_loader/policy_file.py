@@ -19,6 +19,7 @@ from policy_loader.credentials.loading import CredentialReader, PublicFacts
 from policy_loader.credentials.revocation import StatusFile
 from policy_loader.credentials.store import CredentialStore, PeerCredentials
 from policy_loader.errors import Key, PolicyError, Problem, printable
+from policy_loader.garbage import uncollected
 from policy_loader.manual import ManualKeys
 from policy_loader.model import Draft, PeerEntry
 from policy_loader.native import Document
@@ -69,6 +70,7 @@ class PolicyFile:
         addresses = (peer.address for peer in self._draft.peers.values())
         return tuple(dict.fromkeys(str(address) for address in addresses if isinstance(address, HostName)))
 
+    @uncollected()
     def compile(
         self,
         files: Mapping[str, FetchedFile],
@@ -106,6 +108,7 @@ def read(path: str, content: bytes, mode: int, uid: int, templates: PolicySource
     return read_source(SourceFile(path=path, content=Secret(content), mode=mode, uid=uid), templates)
 
 
+@uncollected()
 def read_source(source: PolicySource, templates: PolicySource | None = None) -> PolicyFile:
     """The policy of a source, with the templates of another; PolicyError with all that is wrong with either."""
     complaints = [

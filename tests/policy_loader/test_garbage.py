@@ -1,0 +1,24 @@
+"""The search for garbage is off while a policy is made, and on again afterwards, whatever comes of it."""
+
+import gc
+
+import pytest
+
+from policy_loader import policy_file
+from policy_loader.errors import PolicyError
+from policy_loader.garbage import uncollected
+
+
+def test_it_is_off_inside_only() -> None:
+    with uncollected():
+        assert not gc.isenabled()
+        with uncollected():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_it_is_on_again_after_a_policy_that_is_refused() -> None:
+    with pytest.raises(PolicyError):
+        policy_file.read("x", b"nothing", 0o600, 0)
+    assert gc.isenabled()
