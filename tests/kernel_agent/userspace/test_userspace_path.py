@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from ipc import messages as m
+from ipc.messages import KernelRule
 from ipc.types import Action, Direction, PortRange
 from kernel_agent import clean
 from kernel_agent.data_path import DataPathError, Listener
@@ -134,6 +135,29 @@ def test_a_protect_rule_for_an_interface_leaves_what_comes_in_elsewhere_alone(ho
     assert not clear_packet_arrives(host.namespace, host.peer)  # led to the TUN before it could be known
     with pytest.raises(DataPathError, match="rule rule-1: interface eth7 does not exist"):
         host.namespace.call(lambda: host.path.install_policy(policy(replace(rule(1), interface="eth7"), generation=3)))
+
+
+@pytest.mark.timeout(300)
+def test_of_ten_thousand_rules_a_reload_touches_those_that_change(host: Host) -> None:
+    rules = [rule(n + 1, local=("20.0.0.0/8",), remote=(f"40.{n >> 8}.{n & 255}.0/24",)) for n in range(10_000)]
+
+    def enforce(changed: list[KernelRule]) -> tuple[int, int]:
+        """How many messages it takes that change something: to policies, to rules and routes."""
+        before = host.path.xfrm.writes, host.path.route.writes
+        host.path.install_policy(policy(*changed))
+        return host.path.xfrm.writes - before[0], host.path.route.writes - before[1]
+
+    enforce(rules)
+    host.namespace.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+    assert "dev ipsec0 table" in host.namespace.ip("route", "get", "40.3.7.9", "from", "20.3.7.1", "iif", "wire0")
+    assert enforce(rules) == (0, 0)
+    changed = [*rules[:5000], rule(5001, local=("20.0.0.0/8",), remote=("198.51.100.0/24",)), *rules[5001:]]
+    assert enforce(changed) == (2 * 6, 2 * 2)  # as many new ones as old ones
+    inserted = [*changed[:70], rule(20_000, Action.DISCARD, remote=("203.0.113.0/24",)), *changed[70:]]
+    assert enforce([replace(one, position=place) for place, one in enumerate(inserted)]) == (3, 0)
+    lines = host.namespace.call(clean.remove_everything).lines()
+    assert lines[1:] == ["removed 3 routing rules", "removed 20000 routes", "removed 1 nftables tables"]
+    assert host.namespace.ip("rule").count("proto 73") == 0
 
 
 def test_a_missing_tun_device_is_named(host: Host) -> None:

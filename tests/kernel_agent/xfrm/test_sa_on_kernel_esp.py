@@ -188,6 +188,33 @@ def test_lifetimes_expire_softly_and_then_hard(tunnel: Tunnel) -> None:
     assert tunnel.left.path.installed_sas() == ()
 
 
+def test_lifetimes_in_packets_and_bytes_expire_too(tunnel: Tunnel) -> None:
+    tunnel.right.path.add_sas(pair_for("right", 0x1000), done_well)
+    limits = {"soft_lifetime_bytes": 1, "hard_lifetime_packets": 3}
+    inward, outward = pair_for("left", 0x1000, **limits)
+    tunnel.left.path.add_sas((inward, outward), done_well)
+    assert [arrives(tunnel) for _ in range(4)] == [True, True, True, False]
+    tunnel.left.wait_for(tunnel.left.expires, 2)
+    assert [(one.sa, one.hard) for one in tunnel.left.expires] == [(name_of(outward), False), (name_of(outward), True)]
+
+
+def test_o26_fixed_keys_carry_traffic_whatever_the_numbers_are(tunnel: Tunnel) -> None:
+    fixed = {
+        "cipher": AES128CBC,
+        "integrity": IntegrityId.HMAC_SHA2_256_128,
+        "encryption_key": Secret(bytes(range(16))),
+        "integrity_key": Secret(bytes(range(32))),
+        "esn": False,
+        "replay_window_packets": 0,
+    }
+    install(tunnel, 0x1000, **fixed)
+    assert all(arrives(tunnel) for _ in range(3))
+    pair = pair_for("left", 0x1000, **fixed)
+    tunnel.left.path.delete_sas(tuple(name_of(one) for one in pair), done_well)
+    tunnel.left.path.add_sas(pair, done_well)  # as after a restart: its numbers begin at one again
+    assert all(arrives(tunnel) for _ in range(3))
+
+
 def test_all_or_none_is_installed(tunnel: Tunnel) -> None:
     inward, outward = pair_for("left", 0x1000)
     tunnel.left.path.add_sas((outward,), done_well)
