@@ -6,6 +6,7 @@
 import datetime
 import functools
 import hashlib
+import warnings
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -82,31 +83,41 @@ def parse(der: bytes) -> Certificate:
     """The certificate in these DER bytes; CertificateError."""
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise CertificateError(f"a certificate of {len(der)} bytes: at most {MAX_CERTIFICATE_BYTES} are taken")
-    try:
-        parsed = x509.load_der_x509_certificate(der)
-    except UNREADABLE:
-        raise CertificateError("no X.509 certificate") from None
-    try:
-        extensions = parsed.extensions
-        alternative: x509.SubjectAlternativeName | None = None
-        for extension in extensions:
-            if isinstance(extension.value, x509.SubjectAlternativeName):
-                alternative = extension.value
-        parsed.signature_algorithm_parameters  # noqa: B018 - raises for what is not known
-        return Certificate(
-            der=der,
-            subject=parsed.subject.public_bytes(),
-            issuer=parsed.issuer.public_bytes(),
-            serial=parsed.serial_number,
-            public_key=keys.checked(parsed.public_key()),
-            not_before=parsed.not_valid_before_utc,
-            not_after=parsed.not_valid_after_utc,
-            alternative_names=tuple(alternative) if alternative is not None else (),
-            extensions=extensions,
-            parsed=parsed,
-        )
-    except UNREADABLE as error:
-        raise CertificateError(f"a certificate that can't be used: {error}") from None
+    with without_warnings():
+        try:
+            parsed = x509.load_der_x509_certificate(der)
+        except UNREADABLE:
+            raise CertificateError("no X.509 certificate") from None
+        try:
+            return _with_its_parts(der, parsed)
+        except UNREADABLE as error:
+            raise CertificateError(f"a certificate that can't be used: {error}") from None
+
+
+def _with_its_parts(der: bytes, parsed: x509.Certificate) -> Certificate:
+    extensions = parsed.extensions
+    alternative: x509.SubjectAlternativeName | None = None
+    for extension in extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            alternative = extension.value
+    parsed.signature_algorithm_parameters  # noqa: B018 - raises for what is not known
+    return Certificate(
+        der=der,
+        subject=parsed.subject.public_bytes(),
+        issuer=parsed.issuer.public_bytes(),
+        serial=parsed.serial_number,
+        public_key=keys.checked(parsed.public_key()),
+        not_before=parsed.not_valid_before_utc,
+        not_after=parsed.not_valid_after_utc,
+        alternative_names=tuple(alternative) if alternative is not None else (),
+        extensions=extensions,
+        parsed=parsed,
+    )
+
+
+def without_warnings() -> "warnings.catch_warnings[None]":
+    """`cryptography` warns of what peers send, such as a country of three letters; a log is not a peer's to fill."""
+    return warnings.catch_warnings(action="ignore")
 
 
 def read_certificates(content: bytes) -> tuple[Certificate, ...]:

@@ -81,26 +81,24 @@ class RevocationRules:
 
 def read_crl(der: bytes) -> Crl:
     """A CRL in DER; CertificateError, also for indirect and delta CRLs, and such for a part of the certificates."""
-    try:
-        crl = x509.load_der_x509_crl(der)
-    except certificates.UNREADABLE:
-        raise CertificateError("no CRL in PEM or DER") from None
-    try:
-        for extension in crl.extensions:
-            if extension.critical:
-                raise CertificateError(
-                    f"a CRL with the critical extension {extension.oid.dotted_string}: only full CRLs"
-                )
-        return Crl(
-            issuer=crl.issuer.public_bytes(),
-            this_update=crl.last_update_utc,
-            next_update=crl.next_update_utc,
-            parsed=crl,
-        )
-    except certificates.UNREADABLE as error:
-        if isinstance(error, CertificateError):
-            raise
-        raise CertificateError(f"a CRL that can't be used: {error}") from None
+    with certificates.without_warnings():
+        try:
+            crl = x509.load_der_x509_crl(der)
+        except certificates.UNREADABLE:
+            raise CertificateError("no CRL in PEM or DER") from None
+        try:
+            unknown = next((one.oid.dotted_string for one in crl.extensions if one.critical), "")
+            read = Crl(
+                issuer=crl.issuer.public_bytes(),
+                this_update=crl.last_update_utc,
+                next_update=crl.next_update_utc,
+                parsed=crl,
+            )
+        except certificates.UNREADABLE as error:
+            raise CertificateError(f"a CRL that can't be used: {error}") from None
+    if unknown:
+        raise CertificateError(f"a CRL with the critical extension {unknown}: only full CRLs are taken")
+    return read
 
 
 def read_crls(content: bytes) -> tuple[Crl, ...]:

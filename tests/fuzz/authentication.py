@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ipc.types import Identity, IdType
 from policy_loader.credentials import certificates
 from policy_loader.credentials.chain import Trust
-from policy_loader.credentials.revocation import RevocationRules, Status
+from policy_loader.credentials.revocation import RevocationRules
 from tests.lab import pki
 
 NOW = pki.utc_now()
@@ -41,7 +41,7 @@ def authority() -> pki.Authority:
 def trust() -> Trust:
     """The policy's."""
     known = certificates.parse(authority().der)
-    return Trust(authorities=(known,), revocation=RevocationRules(known=Status()))
+    return Trust(authorities=(known,), revocation=RevocationRules())
 
 
 @dataclass(slots=True, kw_only=True)
