@@ -129,7 +129,7 @@ def test_t28_t29_t30_t36_a_reload_under_a_flood_touches_what_differs_and_nothing
         print(f"flood: {counted}; pings: {pinged}; {two.capture.summary()}")
 
 
-def test_t28_t36_t39_a_reload_with_an_error_at_any_line_changes_nothing_and_a_rollback_undoes_a_good_one() -> None:
+def test_t2_t28_t36_t39_a_reload_with_an_error_changes_nothing_and_there_are_ways_back() -> None:
     with two_instances(left_spd=LEFT_BEFORE, right_spd=RIGHT) as two:
         comes_up(two, KEPT, REMOVED)
         before = sas(two.left)
@@ -159,3 +159,11 @@ def test_t28_t36_t39_a_reload_with_an_error_at_any_line_changes_nothing_and_a_ro
         assert two.left.spd.read_text() == LEFT_BEFORE
         assert sas(two.left)["kept"] == before["kept"]
         comes_up(two, REMOVED)
+
+        two.left.stop()
+        two.left.ctl("start", "--spd", str(two.left.spd), "--backup")
+        assert codes(two.left) == ["on-backup-policy"]
+        assert two.left.status()["policy"]["path"] == f"{two.left.spd}.bak"
+        two.left.ctl("reload")
+        assert codes(two.left) == []
+        assert two.left.status()["policy"]["sha256"] == policy["sha256"]
