@@ -134,7 +134,7 @@ def complete(context: Context, sa: IkeSa, message: Message, data: bytes, local: 
     path.fragments = sa.peer.fragmentation and fragmentation.offered(contents)
     offers_childless = contents.notify(NotifyType.CHILDLESS_IKEV2_SUPPORTED) is not None
     sa.in_handshake.childless = sa.peer.childless and offers_childless
-    sa.in_handshake.peer_message = data
+    sa.in_handshake.peer_message, sa.in_handshake.solver = data, None
     sa.in_handshake.peer_hashes = signatures.peer_hashes(contents)
     sa.in_handshake.requested_encodings = signatures.requested_encodings(contents)
     sa.window.pending = None

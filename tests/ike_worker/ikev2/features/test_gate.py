@@ -16,7 +16,7 @@ from ike_worker.ikev2.wire.message import encode_message, parse_header, parse_me
 from ike_worker.ikev2.wire.nonce import Nonce
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wire.payload import Payload
-from ipc.algorithms import PrfId
+from ipc.algorithms import KeyExchangeId, PrfId
 from ipc.messages import HalfOpenLimits
 from tests.ike_worker.ikev2.two_sides import ALICE, BOB, IKE, RULE_ID, Datagram, Side, World, peer_of
 
@@ -248,6 +248,47 @@ def test_while_we_solve_we_do_not_ask_again_and_a_lost_solution_is_sent_again() 
     call(world, 5.0)
     assert world.wire == [*COOKIE_ASKED, COOKIE_ASKED[0], *HANDSHAKE]
     world.agree(1)
+
+
+def test_a_true_answer_ends_the_work_on_a_false_puzzle() -> None:
+    world = World()
+
+    def forge(sender: Side, datagram: Datagram) -> list[Datagram]:
+        header = parse_header(datagram.data)
+        if sender is world.alice or header.message_id:
+            return [datagram]
+        false = encode_message(
+            spi_i=header.spi_i,
+            spi_r=bytes(8),
+            exchange_type=ExchangeType.IKE_SA_INIT,
+            initiator=False,
+            response=True,
+            message_id=0,
+            payloads=[
+                Notify(type=NotifyType.COOKIE, data=b"c" * 20),
+                Notify(type=NotifyType.PUZZLE, data=bytes.fromhex("000514")),
+            ],
+        )
+        return [replace(datagram, data=false), datagram]
+
+    world.filter = forge
+    call(world)
+    assert world.wire == HANDSHAKE
+    world.agree(1)
+
+
+def test_a_cookie_and_another_group_may_both_be_asked_for() -> None:
+    """RFC 7296 section 2.6.1: the cookie goes along with the second key exchange."""
+    both = replace(IKE, key_exchange=(KeyExchangeId.X25519, KeyExchangeId.ECP_256))
+    one = replace(IKE, key_exchange=(KeyExchangeId.ECP_256,))
+    for puzzles_from in (0, 100):
+        world = World(
+            alice={"peer": peer_of("alice", ike_proposals=(both,))}, bob={"peer": peer_of("bob", ike_proposals=(one,))}
+        )
+        world.bob.engine.set_half_open_limits(HalfOpenLimits(cookies_from=0, puzzles_from=puzzles_from))
+        call(world)
+        assert world.wire == [*COOKIE_ASKED, *COOKIE_ASKED, *HANDSHAKE]
+        world.agree(1)
 
 
 def test_a_puzzle_beyond_our_means_is_not_tried() -> None:
