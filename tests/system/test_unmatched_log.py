@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from ipc.roles import Role
 from kernel_agent.unmatched import BURST
 from tests.lab.instance import Instance
 from tests.lab.namespaces import End, Namespace, gateways, join
@@ -95,5 +96,9 @@ def test_t9_unmatched_packets_are_logged_with_all_that_tells_them_and_matched_on
         send(client, "10.3.0.2", "10.9.0.2", 9997)
         wait_for("fwd, in by lan0, udp, 10.3.0.2 port 1234 to 10.9.0.2 port 9997")
         assert not [line for line in logged(left) if line.endswith("port 9999")], "it was off then"
+        left.wait_for_successor(left.kill(Role.KERNEL_AGENT), timeout_s=30)
+        wait_until("nftables looks for the new agent", lambda: "ipsecd_log" in wire.left.run("nft", "list", "tables"))
+        send(wire.right, "10.9.0.2", "10.9.0.1", 9996)
+        wait_for("in, in by wire0, udp, 10.9.0.2 port 1234 to 10.9.0.1 port 9996")
         left.stop()
         assert "ipsecd_log" not in wire.left.run("nft", "list", "tables")
