@@ -23,6 +23,8 @@ LONGEST_GROUP_NAME = 64
 
 _GROUP_NAME = re.compile(rf"[A-Za-z][A-Za-z0-9_-]{{0,{LONGEST_GROUP_NAME - 1}}}")
 _RESERVED = ("any", "all")
+_V4 = (4, 32, ipaddress.IPv4Address)
+_V6 = (6, 128, ipaddress.IPv6Address)
 
 
 PrefixKey = tuple[int, int, int]
@@ -81,7 +83,7 @@ def span_of_prefix(text: str) -> Span:
 def span_of_host(address: IpAddress) -> Span:
     """Just this address."""
     prefix = Prefix(address=address, length=address.max_prefixlen)
-    return _span(address, address, (prefix,), (_key(prefix),))
+    return _span(address, address, (prefix,))
 
 
 def check_group_name(name: str) -> None:
@@ -105,41 +107,49 @@ def _parse_span(text: str) -> Span:
     if "-" in text:
         return _parse_range(text)
     network, slash, bits = text.partition("/")
-    address = _parse_address(network, text)
-    width: int = address.max_prefixlen
+    packed = _packed(network, text)
+    version, width, cls = _V4 if len(packed) == 4 else _V6
     length = width
     if slash:
         if not (bits.isascii() and bits.isdigit() and len(bits) <= 3 and int(bits) <= width):
-            raise ValueError(f'{quoted(text, 60)}: the part behind "/" must be a number from 0 to {width}')
+            raise ValueError(f'{quoted(text)}: the part behind "/" must be a number from 0 to {width}')
         length = int(bits)
-    number, host_mask = int(address), (1 << (width - length)) - 1
+    number = int.from_bytes(packed)
+    rest = width - length
+    host_mask = (1 << rest) - 1
+    address = cls(number)
     if number & host_mask:
-        start = type(address)(number & ~host_mask)
+        start = cls(number & ~host_mask)
         raise ValueError(
             f'"{text}" has host bits set: write "{start}/{length}", or "{address}/{width}" for the one address'
         )
-    last = type(address)(number | host_mask) if host_mask else address
-    key = (address.version, length, number >> (width - length))
-    return _span(address, last, (Prefix(address=address, length=length),), (key,))
+    return Span(
+        version=version,
+        first=address,
+        last=cls(number | host_mask) if host_mask else address,
+        prefixes=(Prefix(address=address, length=length),),
+        keys=((version, length, number >> rest),),
+        print=b"%d/%d " % (version, length) + packed,
+    )
 
 
 def _parse_range(text: str) -> Span:
     low, _, high = text.partition("-")
-    first, last = _parse_address(low.strip(), text), _parse_address(high.strip(), text)
+    first = ipaddress.ip_address(_packed(low.strip(), text))
+    last = ipaddress.ip_address(_packed(high.strip(), text))
     if first.version != last.version:
         raise ValueError(f"{quoted(text, 90)}: both ends of a range are of one address family")
     if int(first) > int(last):
         raise ValueError(f'"{text}": the smaller address of a range comes first: write "{last}-{first}"')
     networks = ipaddress.summarize_address_range(first, last)
     prefixes = tuple(Prefix(address=one.network_address, length=one.prefixlen) for one in networks)
-    return _span(first, last, prefixes, tuple(_key(one) for one in prefixes))
+    return _span(first, last, prefixes)
 
 
-def _parse_address(text: str, whole: str) -> IpAddress:
+def _packed(text: str, whole: str) -> bytes:
+    """The 4 or 16 bytes of an address in `whole`."""
     try:
-        if ":" in text:
-            return ipaddress.IPv6Address(socket.inet_pton(socket.AF_INET6, text))
-        return ipaddress.IPv4Address(int.from_bytes(socket.inet_pton(socket.AF_INET, text)))
+        return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
     except (OSError, ValueError):
         pass
     if "%" in text:
@@ -155,12 +165,12 @@ def _key(prefix: Prefix) -> PrefixKey:
     return address.version, prefix.length, int(address) >> (address.max_prefixlen - prefix.length)
 
 
-def _span(first: IpAddress, last: IpAddress, prefixes: tuple[Prefix, ...], keys: tuple[PrefixKey, ...]) -> Span:
+def _span(first: IpAddress, last: IpAddress, prefixes: tuple[Prefix, ...]) -> Span:
     return Span(
         version=first.version,
         first=first,
         last=last,
         prefixes=prefixes,
-        keys=keys,
-        print=first.packed + b"-" + last.packed + b" ",
+        keys=tuple(_key(one) for one in prefixes),
+        print=b"".join(b"%d/%d " % (first.version, one.length) + one.address.packed for one in prefixes),
     )
