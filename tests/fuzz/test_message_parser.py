@@ -11,7 +11,14 @@ from collections import Counter
 
 from ike_worker.ikev2.crypto.protection import MessageProtection
 from ike_worker.ikev2.errors import Ikev2Error
-from ike_worker.ikev2.wire.message import MAX_MESSAGE_BYTES, open_message, parse_message
+from ike_worker.ikev2.wire.message import (
+    MAX_MESSAGE_BYTES,
+    open_fragment,
+    open_message,
+    parse_message,
+    parse_plaintext,
+    split_message,
+)
 from tests.fuzz.messages import AUTH, CBC, GCM, INIT, TYPES, authentic, clear, sealed, with_true_length
 
 DURATION_S = 10.0
@@ -63,6 +70,8 @@ def parse_within_bounds(data: bytes, protection: MessageProtection) -> str:
         parsed = parse_message(data)
         if parsed.encrypted is not None:
             open_message(data, parsed, protection)
+        if parsed.fragment is not None:
+            parse_plaintext(parsed.fragment.first_payload, open_fragment(data, parsed.fragment, protection))
         return "Message"
     except Ikev2Error as error:
         return type(error).__name__
@@ -74,6 +83,7 @@ def test_only_messages_and_family_errors_come_out() -> None:
     source = random.Random(SEED)
     inner = clear(AUTH)[28:]
     valid = ((clear(INIT), GCM), (clear(AUTH), GCM), (sealed(GCM), GCM), (sealed(CBC), CBC))
+    valid += tuple((part, GCM) for part in split_message((sealed(GCM),), 150, GCM, source.randbytes))
     outcomes: Counter[str] = Counter()
     end = time.monotonic() + DURATION_S
     while time.monotonic() < end:
