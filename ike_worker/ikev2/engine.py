@@ -101,7 +101,7 @@ class Engine:
     # ------------------------------------------------------------------ datagrams
 
     def screen(self, data: bytes, address: bytes, now: float) -> bytes | None:
-        """A first look at a datagram from `address` (4 or 16 bytes), which changes nothing.
+        """A first look at a datagram from `address` (4 or 16 bytes).
 
         None: `receive_datagram` wants it. Else it is dealt with: what to send back, nothing if that is empty. Calling
         this first is not needed, but under attack it saves most of the work.
