@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ipc.algorithms import EspProposal, IkeProposal
+from ipc.identities import matches
 from ipc.messages import HalfOpenLimits, KernelRule, NegotiationRule, Peer, Sa
 from ipc.types import (
     ANY_PORT,
     Action,
     AuthMethod,
     DataPathKind,
+    Identity,
     IpAddress,
     IpForward,
     Mode,
@@ -366,10 +368,17 @@ _METHODS = {
 _NO_FACTS = PublicFacts(local_id=None, certificate_requests=())
 
 
+def _own_identity(said: Identity | None, certified: Identity | None) -> Identity | None:
+    """A DN is sent as our certificate has it, down to its string types: some peers compare octets."""
+    if said is None or (certified is not None and matches(said, certified)):
+        return certified
+    return said
+
+
 def _peer(
     name: str, entry: PeerEntry, address: IpAddress | None, ike: tuple[IkeProposal, ...], facts: PublicFacts
 ) -> Peer:
-    local_id, remote_id = entry.local_identity() or facts.local_id, entry.remote_identity()
+    local_id, remote_id = _own_identity(entry.local_identity(), facts.local_id), entry.remote_identity()
     if local_id is None or remote_id is None or entry.auth is None or entry.remote_kind is None:
         raise ValueError(f"peer {name} lacks an identity or a way to authenticate")
     return Peer(

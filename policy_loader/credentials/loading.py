@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from cryptography.x509 import BasicConstraints
+
+from ipc import distinguished_name
 from ipc.messages import MAX_CERTIFICATE_BYTES, CertificateData
 from ipc.types import CertificateEncoding, Identity, IdType, Secret
 from policy_loader.credentials import certificates, keys, revocation, store
@@ -34,7 +37,7 @@ class PublicFacts:
     """What the worker may know of a peer's credentials."""
 
     local_id: Identity | None
-    """Who we are by our certificate, for a peer to which nothing else says it."""
+    """Who we are by the subject of our certificate, in its own encoding."""
     certificate_requests: tuple[CertificateData, ...]
 
 
@@ -129,18 +132,29 @@ class CredentialReader:
 
     def _trust(self, table: Key, peer: PeerEntry) -> Trust:
         authorities = tuple(dict.fromkeys(self._list((*table, "ca_files"), peer.ca_files, _certificates)))
-        for one in authorities:
-            if not one.not_before <= self._now <= one.not_after:
-                self._warn((*table, "ca_files"), f"{one} is not valid now: nothing that it has issued is taken")
-        if len(authorities) * KEY_HASH_BYTES > MAX_CERTIFICATE_BYTES:
-            most = MAX_CERTIFICATE_BYTES // KEY_HASH_BYTES
-            self._wrong((*table, "ca_files"), f"{len(authorities)} authorities: at most {most} are allowed")
+        self._check_authorities((*table, "ca_files"), authorities)
         files = (
             *self._status_files((*table, "crl_files"), peer.crl_files, revocation.crl_file),
             *self._status_files((*table, "ocsp_files"), peer.ocsp_files, revocation.ocsp_file),
         )
+        for crl in (crl for file in files for crl in file.status.crls):
+            if crl.next_update is not None and crl.next_update < self._now:
+                name, date = distinguished_name.text(crl.issuer), f"{crl.next_update:%Y-%m-%d %H:%M} UTC"
+                text = f"the CRL of {name} was to be renewed by {date}: until it is, what that has issued is refused"
+                self._warn((*table, "crl_files"), text)
         rules = RevocationRules(files=files, required=peer.revocation_required)
         return Trust(authorities=authorities, revocation=rules)
+
+    def _check_authorities(self, where: Key, authorities: Sequence[Certificate]) -> None:
+        for one in authorities:
+            basic = one.extension(BasicConstraints)
+            if basic is None or not basic.ca:
+                self._warn(where, f"{one} is no certification authority: nothing that it issues is taken")
+            elif not one.not_before <= self._now <= one.not_after:
+                self._warn(where, f"{one} is not valid now: nothing that it has issued is taken")
+        if len(authorities) * KEY_HASH_BYTES > MAX_CERTIFICATE_BYTES:
+            most = MAX_CERTIFICATE_BYTES // KEY_HASH_BYTES
+            self._wrong(where, f"{len(authorities)} authorities: at most {most} are allowed")
 
     def _status_files(
         self, where: Key, paths: Sequence[str], read: Callable[[FetchedFile], Status]

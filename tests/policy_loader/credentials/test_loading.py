@@ -222,6 +222,22 @@ def test_time_is_warned_of(ca: Authority, own: Issued) -> None:
     assert any("nothing that it has issued is taken" in one for one in two)
 
 
+def test_what_will_refuse_every_peer_is_warned_of(ca: Authority, own: Issued) -> None:
+    (warning,) = load(CERTIFICATE, files(ca, own, ca_pem=own.pem)).warnings
+    assert "is no certification authority: nothing that it issues is taken" in warning
+    crl = ca.crl(this_update=NOW - 9 * DAY, next_update=NOW - DAY)
+    (warning,) = load(CERTIFICATE + 'crl_files = ["/ca.crl"]', files(ca, own, ca_crl=crl)).warnings
+    assert "branch.crl_files: the CRL of CN=CA,O=Example was to be renewed by" in warning
+
+
+def test_a_dn_is_sent_as_the_certificate_has_it(ca: Authority) -> None:
+    # C is a PrintableString always, O and CN here a UTF8String; the policy says the same in other letters.
+    mine = ca.issue("CN=hq,O=Example,C=CH", ["hq.example.net"])
+    loaded = load(CERTIFICATE + 'local_id = "CN=HQ, O=example, C=CH"', files(ca, mine))
+    assert loaded.warnings == ()
+    assert peer_of(loaded).local_id.data == mine.certificate.subject.public_bytes()
+
+
 def test_sha_1_is_warned_of(ca: Authority, own: Issued) -> None:
     (warning,) = load(CERTIFICATE + "sha1_signatures = true", files(ca, own)).warnings
     assert "RSA signatures over SHA-1" in warning
