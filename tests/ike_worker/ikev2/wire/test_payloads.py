@@ -16,6 +16,7 @@ from ike_worker.ikev2.wire.message import PAYLOAD_CLASSES
 from ike_worker.ikev2.wire.nonce import Nonce
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wire.payload import Payload
+from ike_worker.ikev2.wire.puzzle_solution import PuzzleSolution
 from ike_worker.ikev2.wire.reader import Reader
 from ike_worker.ikev2.wire.vendor_id import VendorId
 
@@ -35,6 +36,7 @@ DRAWN: list[tuple[Payload, int, str, int]] = [
     (VendorId(data=b"\x01\x02"), 43, "0102", 0),
     (Configuration(type=1, data=b"\x00\x01\x00\x00"), 47, "01 000000 00010000", 4),
     (Eap(data=b"\x01\x02\x00\x04"), 48, "01020004", 1),
+    (PuzzleSolution(data=b"abcdefgh"), 54, "6162636465666768", 1),
 ]
 
 
