@@ -140,10 +140,13 @@ class UserspacePath:
         before: Mapping[bytes, PolicyEntry] | None = None
         try:
             routing = self._routing_plan.of(policy.rules, self._routing.addresses(), tun.index)
-            before = self._policies.install(
-                self._policy_plan.of(policy.rules, tun.index, interfaces.indexes(policy.rules))
-            )
-            netfilter.install(self.netfilter, tun.index, interfaces.indexes(policy.rules).values())
+            policies = self._policies_of(policy, tun)
+            named = set(interfaces.indexes(policy.rules).values())
+            # Packets are marked before a policy asks for it, and for as long as one does.
+            netfilter.install(self.netfilter, tun.index, named | self._named)
+            before = self._policies.install(policies)
+            netfilter.install(self.netfilter, tun.index, named)
+            self._named = named
             self._routing.bring_up(tun, self._mtu(policy))
             self._routing.install(routing)
             self._drift.settle()
@@ -161,10 +164,7 @@ class UserspacePath:
         tun = self._tun()
         try:
             routing = self._routing_plan.of(policy.rules, self._routing.addresses(), tun.index)
-            self._policies.check(
-                self._policy_plan.of(policy.rules, tun.index, interfaces.indexes(policy.rules)),
-                PolicyTable(self._scratch.xfrm),
-            )
+            self._policies.check(self._policies_of(policy, tun), PolicyTable(self._scratch.xfrm))
             self._routing.check(routing, RoutingTable(self._scratch.route))
         except OSError as error:
             raise DataPathError(f"the kernel would not take the policy: {error.strerror}") from error
