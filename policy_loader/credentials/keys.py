@@ -18,7 +18,8 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519Public
 
 SHORTEST_RSA_BITS = 2048
 LONGEST_RSA_BITS = 8192
-"""A longer one costs more to look at than a stranger should be able to cost us."""
+"""A longer one costs more to look at than a stranger should be able to cost us, as does a longer exponent."""
+LONGEST_RSA_EXPONENT_BITS = 64
 CURVES: Mapping[str, str] = MappingProxyType({"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"})
 
 _PEM = b"-----BEGIN "
@@ -67,6 +68,8 @@ def checked(key: object) -> PublicKey:
             raise ValueError(
                 f"an RSA key of {key.key_size} bits: from {SHORTEST_RSA_BITS} to {LONGEST_RSA_BITS} are taken"
             )
+        if key.public_numbers().e.bit_length() > LONGEST_RSA_EXPONENT_BITS:
+            raise ValueError(f"an RSA key with a public exponent of more than {LONGEST_RSA_EXPONENT_BITS} bits")
         return key
     if isinstance(key, ec.EllipticCurvePublicKey):
         if key.curve.name not in CURVES:
