@@ -108,7 +108,21 @@ def plan(rules: Iterable[KernelRule], own_addresses: Iterable[IpAddress], tun_if
             wanted.append(_frame(family, RULE_PREFERENCE_FIRST, FR_ACT_GOTO, OUTER_MARK))
             wanted += middle
             wanted.append(_frame(family, RULE_PREFERENCE_LAST, FR_ACT_NOP))
-    return RoutingPlan(rules=tuple(dict.fromkeys(wanted)), routes=tuple(_both_ways(routes, tun_ifindex)))
+    return RoutingPlan(rules=tuple(_each_once(wanted)), routes=tuple(_both_ways(routes, tun_ifindex)))
+
+
+def _each_once(rules: Iterable[RoutingRule]) -> Iterator[RoutingRule]:
+    """Only those for packets without a source address can be there twice: of two local prefixes, to one remote one."""
+    seen: set[RoutingRule] = set()
+    for rule in rules:
+        source = rule.source
+        if rule.own or (
+            source is not None and source.length == source.address.max_prefixlen and not int(source.address)
+        ):
+            if rule in seen:
+                continue
+            seen.add(rule)
+        yield rule
 
 
 def _both_ways(routes: Mapping[tuple[int, Prefix], IpAddress | None], tun_ifindex: int) -> Iterator[Route]:
