@@ -164,7 +164,7 @@ class Reloads:
         self, file: FileContent, finished: Finished, confirm_s: float, replacements: tuple[Replacement, ...]
     ) -> None:
         before = self._policy.in_force
-        marked = self.generations.is_unconfirmed(file)
+        marked, refused = self.generations.is_unconfirmed(file), self._policy.refused
         if confirm_s and before is not None:
             try:
                 self.generations.mark_unconfirmed(file, before.file)
@@ -175,6 +175,9 @@ class Reloads:
 
         def ended(in_force: bool, lines: tuple[str, ...]) -> None:
             if not in_force:
+                if replacements:
+                    # It was not the policy file that was refused.
+                    self._policy.refused = refused
                 _discard(replacements)
                 lines += self._clear_mark() if confirm_s and not marked else ()
             elif confirm_s:
@@ -252,7 +255,8 @@ class Reloads:
                 return
             self._end_pending()
             _discard(pending.replacements)
-            self._policy.refused = (reason,)
+            # After a rollback that was not confirmed, the policy file is what runs again.
+            self._policy.refused = () if pending.replacements else (reason,)
             for line in self._surroundings.adapt():
                 log.info("%s", line)
 

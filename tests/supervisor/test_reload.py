@@ -397,6 +397,7 @@ def test_a_rollback_that_is_refused_changes_nothing(world: World) -> None:
     Path(generations(str(world.spd))[0].path).write_text("refuse")
     assert world.roll_back(1).exit_code == 1
     assert (world.in_force(), world.spd.read_text(), world.backup()) == ("good two", "good two", "good one")
+    assert world.keeper.refused == (), "the policy file is what runs"
     assert not [path for path in world.spd.parent.iterdir() if path.name.endswith(".new")]
 
 
@@ -414,7 +415,7 @@ def test_a_rollback_may_have_to_be_confirmed_too(world: World) -> None:
     world.roll_back(1, confirm_s=30.0)
     assert (world.in_force(), world.spd.read_text(), world.next_start_takes()) == ("good one", "good two", "good two")
     world.loop.advance(30.0)
-    assert (world.in_force(), world.spd.read_text()) == ("good two", "good two")
+    assert (world.in_force(), world.spd.read_text(), world.keeper.refused) == ("good two", "good two", ())
     world.roll_back(1, confirm_s=30.0)
     assert world.reloads.confirm().exit_code == 0
     assert (world.in_force(), world.spd.read_text(), world.backup()) == ("good one", "good one", "good two")
