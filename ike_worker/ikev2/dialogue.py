@@ -174,7 +174,8 @@ def _open(context: Context, sa: IkeSa, header: Header, data: bytes) -> _Opened:
         return _Opened()
     try:
         if message.fragment is not None and sa.path.fragments:
-            whole = context.fragments.take(sa, message, data, context.now)
+            store = context.strangers_fragments if sa.state is State.HALF_OPEN else context.fragments
+            whole = store.take(sa, message, data, context.now)
             if whole is None:
                 return _Opened(incomplete=True)
             tail = whole.tail

@@ -22,7 +22,7 @@ PACKET_STEPS = {4: (1280, 576), 6: (1280,)}
 MAX_FRAGMENTS = 256
 """Of one message: one of 64 kB in packets of 576 bytes has fewer."""
 MAX_STORE_BYTES = 4 * 1024 * 1024
-"""Of all messages that are not whole yet, of all peers."""
+"""Of all messages that are not whole yet, in one store."""
 REASSEMBLY_S = 30.0
 """How long the other fragments of a message may take."""
 _FRAGMENT_COST_BYTES = 200
@@ -70,7 +70,7 @@ class _Parts:
 
 
 class FragmentStore:
-    """The messages of all IKE SAs that are not whole yet: at most one request and one response of each."""
+    """The messages of many IKE SAs that are not whole yet: at most one request and one response of each."""
 
     def __init__(self, max_bytes: int = MAX_STORE_BYTES) -> None:
         self._max_bytes = max_bytes

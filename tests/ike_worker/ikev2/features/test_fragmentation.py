@@ -218,7 +218,8 @@ def test_a_closed_ike_sa_leaves_no_fragments() -> None:
     world.filter = lambda _sender, datagram: [datagram] if datagram.data[32:34] != b"\0\1" else []
     world.alice.engine.initiate(RULE_ID, world.now)
     world.run(2.0)
-    store = world.bob.engine._context.fragments
+    store = world.bob.engine._context.strangers_fragments
+    assert len(world.bob.engine._context.fragments) == 0
     assert len(store) == 1
     assert store.bytes > 0
     world.run(40.0)
