@@ -1,6 +1,7 @@
 """What runs inside the guest: ipsecd over the kernel's ESP. pytest does not collect it here: see test_kernel_esp.py."""
 
 import contextlib
+import functools
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from tests.lab.spd import HOST_TO_HOST, IPV6, LEFT_ID, PSK, RIGHT_ID, Pair
 from tests.lab.strongswan import Connection, StrongSwan
 from tests.lab.two import two_instances
 from tests.lab.waiting import wait_until
+from tests.system.test_secure_mode import world
 
 LEFT, RIGHT = "10.1.0.1", "10.2.0.1"
 
@@ -52,6 +54,19 @@ def test_kernel_esp_carries_the_traffic(pair: Pair, destination: str, source: st
         two.capture.stop()
         two.capture.assert_nothing_clear()
         assert len(two.capture.of_kind(Kind.ESP, Kind.ESP_IN_UDP)) >= 100
+
+
+def test_in_secure_mode_a_gateway_forwards_by_the_mark_of_what_came_by_an_sa() -> None:
+    with world() as world_:
+        wire, client = world_.two.wire, world_.client
+        assert world_.two.left.status()["mode"] == "secure"
+        for destination in (RIGHT, "fd02::1"):
+            pings = functools.partial(ping, client, destination, wait_s=1.0)
+            wait_until("the client is answered", lambda one=pings: one().lost == 0, timeout_s=60.0)
+        assert ping(wire.right, "10.3.0.2", source=RIGHT, count=5).lost == 0
+        assert ping(client, "10.9.0.2", wait_s=0.5).received == 0
+        world_.two.capture.stop()
+        world_.two.capture.assert_nothing_clear()
 
 
 def test_roles_killed_under_traffic_cost_no_packet_and_stop_leaves_nothing() -> None:
