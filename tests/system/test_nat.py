@@ -85,11 +85,12 @@ def test_an_initiator_behind_a_nat_whose_mapping_changes_under_traffic() -> None
         pings = RunningPing(left, RIGHT_INNER, source=LEFT_INNER, count=200, interval_s=0.02)
         natted.wire.left_nat.masquerade(OTHER_PORTS)
         natted.wire.left_nat.forget_mappings()
-        wait_until(
-            "the right side has followed",
-            lambda: peer_port(natted.right, LEFT_PUBLIC) in OTHER_PORTS,
-            timeout_s=20.0,
-        )
+
+        def has_followed() -> bool:
+            ping(left, RIGHT_INNER, source=LEFT_INNER, wait_s=0.5)  # however slow the machine, there is traffic
+            return peer_port(natted.right, LEFT_PUBLIC) in OTHER_PORTS
+
+        wait_until("the right side has followed", has_followed, timeout_s=30.0)
         result = pings.finish()
         assert result.received > 0, result
         # What goes back reaches the new mapping, and the IKE SA is the same.
