@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 
 from ike_worker.ikev2.child_sa import DRAIN_S, ChildSa
 from ike_worker.ikev2.context import Context, Ending, Request, Response, Work
@@ -10,6 +11,7 @@ from ike_worker.ikev2.features import handover
 from ike_worker.ikev2.features.retransmission import Pending
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, ProtocolId
 from ike_worker.ikev2.ike_sa import IkeSa
+from ike_worker.ikev2.selection import is_subset
 from ike_worker.ikev2.states import ChildState, State, enter
 from ike_worker.ikev2.wire.delete import Delete
 from ike_worker.ikev2.wire.notify import Notify
@@ -19,6 +21,7 @@ from ike_worker.ikev2.wish import Wish, WishKind
 log = logging.getLogger(__name__)
 
 _SPI_BYTES = 4
+_ALIVE = frozenset({ChildState.INBOUND, ChildState.INSTALLED, ChildState.REKEYING, ChildState.REKEYED})
 
 
 # ------------------------------------------------------------------ initiator
@@ -63,7 +66,7 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     """Answers a request of any content."""
     if any(delete.protocol == ProtocolId.IKE for delete in contents.deletes):
         for child in list(sa.children.values()):
-            yield from _switch_to_successor(context, sa, child)
+            yield from _leave(context, child, context.siblings(sa))
         return Response(payloads=[], close="deleted by the peer", ending=Ending.PEERS)
     if contents.notify(NotifyType.AUTHENTICATION_FAILED) is not None:
         return Response(payloads=[], close="the peer could not authenticate us")
@@ -82,7 +85,7 @@ def _deleted_by_peer(context: Context, sa: IkeSa, spi: bytes, answered: list[byt
     child = sa.child_by_outbound(spi)
     if child is None or child.state is ChildState.DRAINING:
         return
-    yield from _switch_to_successor(context, sa, child)
+    yield from _leave(context, child, (sa, *context.siblings(sa)))
     if child.spi_in not in sa.children:
         return
     # RFC 7296 section 1.4.1: deletes that cross each other are not answered with a Delete payload.
@@ -101,21 +104,29 @@ def _reinstate(sa: IkeSa, spi_in: int) -> None:
         enter(old, ChildState.INSTALLED)
 
 
-def _successors(context: Context, sa: IkeSa, child: ChildSa) -> list[ChildSa]:
-    """What takes the traffic of `child`, by a rekey or because it was made beside it, there or in another IKE SA."""
+def _same_traffic(child: ChildSa, owners: Sequence[IkeSa]) -> list[ChildSa]:
+    """Others of these IKE SAs that are alive and have the traffic of `child`, or could have it."""
     return [
         one
-        for owner in (sa, *context.siblings(sa))
+        for owner in owners
         for one in owner.children.values()
-        if child.spi_in in (one.replaces, one.beside)
+        if one is not child
+        and one.rule_id == child.rule_id
+        and one.state in _ALIVE
+        and is_subset(child.inbound.local, one.inbound.local)
+        and is_subset(child.inbound.remote, one.inbound.remote)
     ]
 
 
-def _switch_to_successor(context: Context, sa: IkeSa, child: ChildSa) -> Work[None]:
-    for successor in _successors(context, sa, child):
-        if successor.state is ChildState.INBOUND:
-            yield from switch_outbound(context, successor)
-            return
+def _leave(context: Context, child: ChildSa, owners: Sequence[IkeSa]) -> Work[None]:
+    """The peer ends `child`: we send on what it has made in its place, or beside it if that is all there is."""
+    others = _same_traffic(child, owners)
+    waiting = [one for one in others if one.state is ChildState.INBOUND]
+    successor = next((one for one in waiting if one.replaces == child.spi_in), None)
+    if successor is None and not any(one.outbound_installed for one in others):
+        successor = next(iter(waiting), None)
+    if successor is not None:
+        yield from switch_outbound(context, successor)
 
 
 def switch_outbound(context: Context, child: ChildSa) -> Work[None]:
@@ -133,7 +144,7 @@ def switch_outbound(context: Context, child: ChildSa) -> Work[None]:
 
 def _finish(context: Context, sa: IkeSa, child: ChildSa, reason: str) -> bool:
     """Both sides have deleted `child`. If another replaces it, it receives what is still under way; True then."""
-    if _successors(context, sa, child) and child.state is not ChildState.INBOUND:
+    if child.state is not ChildState.INBOUND and _same_traffic(child, (sa, *context.siblings(sa))):
         context.drain_child(sa, child, DRAIN_S)
         return True
     context.close_child(sa, child, reason)
