@@ -64,8 +64,6 @@ class Connection:
     """Certificates and keys, by path below the directory of swanctl.conf."""
     charon: str = ""
     """More lines of strongswan.conf for the daemon."""
-    charon: str = ""
-    """More lines of strongswan.conf for the daemon."""
 
     def text(self) -> str:
         """As swanctl.conf."""
@@ -200,7 +198,6 @@ class StrongSwan:
 charon-systemd {{
   load = {_PLUGINS} {esp}
   retransmit_tries = 3
-  {self._connection.charon}
   {self._connection.charon}
   fragment_size = {self._connection.fragment_bytes}
   plugins {{
