@@ -242,7 +242,8 @@ def respond(context: Context, header: Header, data: bytes, local: Endpoint, remo
         )
         _accept(context, contents, header, data, local, remote, proven=admission is Admission.PROVEN)
     except (Refused, UnsupportedCriticalPayload) as error:
-        log.info("%s refused in IKE_SA_INIT: %s", remote, error)
+        level = logging.INFO if context.gate.log_lines.take(context.now) else logging.DEBUG
+        log.log(level, "%s refused in IKE_SA_INIT: %s", remote, error)
         _answer_notify(context, header, Notify(type=error.notify, data=error.notify_data), local, remote)
     except RemoteError as error:
         log.debug("%s: IKE_SA_INIT dropped: %s", remote, error)

@@ -25,6 +25,8 @@ UNSOLVED_PER_SECOND = 20
 """How many initiators that can't solve puzzles are let in while puzzles are asked for."""
 STRANGERS_PER_SECOND = 10
 """How many messages that belong to no IKE SA are answered with a NOTIFY."""
+REFUSALS_LOGGED_PER_SECOND = 10
+"""How many refused first messages the log tells of: a flood does not fill the disk."""
 DIFFICULTIES = (14, 18)
 """Zero bits that a puzzle asks for: when the first is asked, and when the table of half-open IKE SAs is full."""
 
@@ -95,6 +97,7 @@ class Gate:
         self._free = Budget(FREE_PER_SECOND)
         self._unsolved = Budget(UNSOLVED_PER_SECOND)
         self.strangers = Budget(STRANGERS_PER_SECOND)
+        self.log_lines = Budget(REFUSALS_LOGGED_PER_SECOND)
         self.expects: Callable[[bytes], bool] = lambda _address: False
         """Whether the policy has a peer who may speak from there."""
 

@@ -172,10 +172,11 @@ def test_the_same_message_again_is_answered_again_and_another_under_its_spi_is_n
     assert send(short) == []
 
 
-def test_where_anybody_may_call_a_flood_brings_cookies_however_it_ends() -> None:
+def test_where_anybody_may_call_a_flood_brings_cookies_however_it_ends(caplog: pytest.LogCaptureFixture) -> None:
     """First messages that are refused leave nothing half-open, but are work all the same."""
     anybody = replace(peer_of("bob"), address=None, ike_proposals=(replace(IKE, prf=(PrfId.HMAC_SHA2_512,)),))
     world = World(bob={"peer": anybody})
+    caplog.set_level("INFO")
     answers = []
     for number in range(1, gate.FREE_PER_SECOND + 50):
         remote = Endpoint(address=ip_address(number), port=500)
@@ -183,6 +184,7 @@ def test_where_anybody_may_call_a_flood_brings_cookies_however_it_ends() -> None
         answers += [is_cookie(one.data) for one in world.bob.engine.datagrams_to_send()]
     assert answers == [False] * gate.FREE_PER_SECOND + [True] * 49
     assert half_open(world) == 0
+    assert sum("refused in IKE_SA_INIT" in line for line in caplog.messages) == gate.REFUSALS_LOGGED_PER_SECOND
 
 
 # ------------------------------------------------------------------ puzzles
