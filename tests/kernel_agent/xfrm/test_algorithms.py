@@ -10,7 +10,7 @@ from kernel_agent.xfrm.algorithms import algorithm_attributes
 from kernel_agent.xfrm.constants import XfrmAttribute
 from tests.kernel_agent.values import sa
 
-# As crypto/Kconfig and net/xfrm/xfrm_algo.c of the kernel call them: name, and lengths in bits of key with salt and ICV.
+# As crypto/Kconfig and net/xfrm/xfrm_algo.c of the kernel call them: name, bits of key with salt, bits of ICV.
 COMBINED = {
     "aes128gcm16": ("rfc4106(gcm(aes))", 160, 128),
     "aes192gcm16": ("rfc4106(gcm(aes))", 224, 128),
