@@ -4,6 +4,8 @@ import itertools
 import logging
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from ike_worker.ikev2 import events
 from ike_worker.ikev2.engine import Endpoint, Engine
@@ -16,6 +18,18 @@ log = logging.getLogger(__name__)
 
 SPI_POOL = 32
 """How many SPIs are asked for at once; more are asked for when half of them are used."""
+
+
+Counts = Mapping[m.SaName, m.Usage]
+
+
+@dataclass(slots=True, kw_only=True)
+class Counting:
+    """What SAs have carried, as far as the agent has said it; `answer` is called once."""
+
+    answer: Callable[[Counts], None]
+    waits_for: set[int]
+    usage: dict[m.SaName, m.Usage] = field(default_factory=dict)
 
 
 class KernelClient:
@@ -32,6 +46,8 @@ class KernelClient:
         self._waiting_for_spi: deque[int] = deque()
         self._spis_asked = False
         self._installing: dict[int, events.InstallSas] = {}
+        self._counting: dict[int, Counting] = {}
+        self._loop = process.loop
         self._ready = False
         self._agent_asks = False
         handlers: dict[type, Handler] = {
@@ -75,6 +91,27 @@ class KernelClient:
         """Asks the agent what traffic SAs have seen; the engine asks again where no answer comes."""
         self._channel.try_send(m.QuerySa(request_id=next(self._ids), sas=event.sas))
 
+    def count(self, sas: tuple[m.SaName, ...], answer: Callable[[Counts], None], within_s: float) -> None:
+        """Asks what traffic SAs have seen, for people; `answer` gets what has been said `within_s`."""
+        size = m.RULES_PER_MESSAGE
+        chunks = [sas[start : start + size] for start in range(0, len(sas), size)]
+        counting = Counting(answer=answer, waits_for={next(self._ids) for _ in chunks})
+        for request_id, chunk in zip(sorted(counting.waits_for), chunks, strict=True):
+            self._counting[request_id] = counting
+            self._channel.try_send(m.QuerySa(request_id=request_id, sas=chunk))
+        if chunks:
+            self._loop.call_later(within_s, lambda: self._counted(counting))
+        else:
+            answer({})
+
+    def _counted(self, counting: Counting) -> None:
+        """That is all, or all that came in time."""
+        waited_for = [request_id for request_id, one in self._counting.items() if one is counting]
+        for request_id in waited_for:
+            del self._counting[request_id]
+        if waited_for:
+            counting.answer(counting.usage)
+
     def _fill_pool(self) -> None:
         if self._spis_asked or len(self._spis) > SPI_POOL // 2:
             return
@@ -100,7 +137,14 @@ class KernelClient:
             self._engine.sas_refused(event.token, refused.reason, time.monotonic())
 
     def _on_sa_usage(self, answer: m.SaUsage, _peer: bytes) -> None:
-        self._engine.sas_used(answer.usage, time.monotonic())
+        counting = self._counting.get(answer.request_id)
+        if counting is None:
+            self._engine.sas_used(answer.usage, time.monotonic())
+            return
+        counting.usage.update({one.sa: one for one in answer.usage})
+        counting.waits_for.discard(answer.request_id)
+        if not counting.waits_for:
+            self._counted(counting)
 
     def _on_acquire(self, acquire: m.Acquire, _peer: bytes) -> None:
         self._engine.initiate(acquire.rule_id, time.monotonic(), acquire=acquire)

@@ -15,11 +15,14 @@ from ike_worker.ikev2 import events
 from ike_worker.ikev2.engine import Datagram, Endpoint, Engine
 from ike_worker.ikev2.snapshot import IkeSaState
 from ike_worker.kernel_client import KernelClient
+from ike_worker.live_events import LiveEvents
+from ike_worker.operator import Operator
 from ike_worker.policy_client import PolicyClient
 from ike_worker.rule_reports import RuleReports
 from ike_worker.udp import RoutingProbe, UdpSockets
 from ipc import codec
 from ipc import messages as m
+from ipc import wishes as w
 from ipc.channel import Handler
 from ipc.errors import MessageRefused
 from ipc.loop import Timer
@@ -48,9 +51,18 @@ class Worker:
         self._loop = process.loop
         self._sockets = UdpSockets(process.descriptors)
         self._engine = Engine(random_bytes=os.urandom, source_address=RoutingProbe(process.descriptors).source_address)
-        handlers: dict[type, Handler] = {m.RestoreIkeSas: self._on_restore, m.IkeSasSaved: self._on_saved}
-        self._supervisor = process.open_supervisor_link(handlers, on_stop=self._on_stop)
         self._kernel = KernelClient(process, self._engine)
+        self._operator = Operator(
+            self._engine, self._kernel, self._loop, lambda message: self._supervisor.try_send(message)
+        )
+        self._live = LiveEvents(lambda message: self._supervisor.try_send(message))
+        handlers: dict[type, Handler] = {
+            m.RestoreIkeSas: self._on_restore,
+            m.IkeSasSaved: self._on_saved,
+            w.OperatorWish: self._operator.on_wish,
+            w.WatchSas: self._live.on_watch,
+        }
+        self._supervisor = process.open_supervisor_link(handlers, on_stop=self._on_stop)
         self._policy = PolicyClient(process, self._engine, self._on_policy)
         self._sequence = 0
         self._saved_sequence = 0
@@ -135,6 +147,7 @@ class Worker:
     def _flush(self) -> None:
         """What the engine wants after this round: events, checkpoints, datagrams, its next timer."""
         self._handle_events()
+        self._live.flush()
         changes = self._engine.take_changes()
         datagrams = self._engine.datagrams_to_send()
         if changes.changed or changes.gone:
@@ -148,6 +161,7 @@ class Worker:
 
     def _handle_events(self) -> None:
         while (event := self._engine.next_event()) is not None:
+            self._live.note(event)
             match event:
                 case events.AllocateSpi():
                     self._kernel.allocate_spi(event)
@@ -159,6 +173,8 @@ class Worker:
                     self._kernel.query(event)
                 case events.ComputeAuth() | events.VerifyAuth():
                     self._policy.ask(event)
+                case events.OrderEnded():
+                    self._operator.on_order_ended(event)
                 case events.AllClosed():
                     self._loop.call_later(0.0, self._finish)
                 case events.NegotiationFailed() | events.ChildSaEstablished() | events.ChildSaClosed():

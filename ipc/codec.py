@@ -16,6 +16,7 @@ from typing import Any
 
 import msgpack
 
+from ipc import wishes  # noqa: F401 - declares messages
 from ipc.algorithms import EspProposal, IkeProposal
 from ipc.errors import MessageRefused
 from ipc.messages import REGISTRY, VERSION, KernelRule

@@ -8,6 +8,7 @@ in which a conversation goes.
 from dataclasses import dataclass
 
 from ipc import messages as m
+from ipc import wishes as w
 from ipc.roles import Role
 
 
@@ -32,6 +33,8 @@ class Link:
 
 _LIFE_FROM_SUPERVISOR = (m.HealthQuestion, m.Stop)
 _LIFE_FROM_ROLE = (m.Hello, m.HealthAnswer, m.SenderMisbehaved, m.Stopped)
+_ANSWERS_TO_OPERATOR = (w.SasListed, w.FailureTold, w.CaptureKeys)
+"""From the worker to the supervisor, and from there to ipsecctl."""
 
 SUPERVISOR_AGENT = Link(
     "supervisor-agent",
@@ -61,8 +64,19 @@ SUPERVISOR_WORKER = Link(
     "supervisor-worker",
     Role.SUPERVISOR,
     Role.IKE_WORKER,
-    frozenset({*_LIFE_FROM_SUPERVISOR, m.RestoreIkeSas, m.IkeSasSaved}),
-    frozenset({*_LIFE_FROM_ROLE, m.WorkerReady, m.SaveIkeSas, m.TunnelsChanged, m.RulesChanged}),
+    frozenset({*_LIFE_FROM_SUPERVISOR, m.RestoreIkeSas, m.IkeSasSaved, w.OperatorWish, w.WatchSas}),
+    frozenset(
+        {
+            *_LIFE_FROM_ROLE,
+            m.WorkerReady,
+            m.SaveIkeSas,
+            m.TunnelsChanged,
+            m.RulesChanged,
+            *_ANSWERS_TO_OPERATOR,
+            w.WishEnded,
+            w.SasHappened,
+        }
+    ),
 )
 SUPERVISOR_DATA_PATH = Link(
     "supervisor-data",
@@ -137,8 +151,19 @@ CONTROL = Link(
     "control",
     Role.SUPERVISOR,
     Role.IPSECCTL,
-    frozenset({m.CommandDone}),
-    frozenset({m.StopCommand, m.ReloadCommand, m.ConfirmCommand, m.RollbackCommand, m.LogUnmatchedCommand}),
+    frozenset({m.CommandDone, *_ANSWERS_TO_OPERATOR, w.MonitorEvents}),
+    frozenset(
+        {
+            m.StopCommand,
+            m.ReloadCommand,
+            m.ConfirmCommand,
+            m.RollbackCommand,
+            m.LogUnmatchedCommand,
+            w.OperatorCommand,
+            w.MonitorCommand,
+            w.MonitorTaken,
+        }
+    ),
 )
 
 LINKS: tuple[Link, ...] = (

@@ -1,4 +1,4 @@
-"""Every message between roles, declared once. Who may send which to whom stands in `links.py`.
+"""Every message between roles, declared once, here and in `wishes.py`. Who may send which to whom stands in `links.py`.
 
 A message is a value with a number that never changes its meaning. Fields hold the types that `codec.py`
 knows; `Annotated[..., MaxLength(n)]` bounds them. Units stand in the docstrings: times are seconds, `now` is

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 DEFAULT_INSTANCE = "/run/ipsecd"
 DEFAULT_SPD = "/etc/ipsec.spd"
+DEFAULT_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,44 @@ def _add_insecure(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--yes", action="store_true", help="do not ask")
 
 
+def _add_rule(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("rule", metavar="RULE", help="a protect rule of the policy")
+    _add_timeout(verb)
+
+
+def _add_rule_or_peer(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("target", metavar="RULE|PEER", help="a protect rule of the policy, or else a peer")
+    _add_timeout(verb)
+
+
+def _add_rule_peer_or_spi(verb: argparse.ArgumentParser) -> None:
+    help_text = "a protect rule: its Child SAs; a peer: its IKE SAs; or the SPI of a Child SA or IKE SA in hex"
+    verb.add_argument("target", metavar="RULE|PEER|SPI", help=help_text)
+    _add_timeout(verb)
+
+
+def _add_why(verb: argparse.ArgumentParser) -> None:
+    help_text = "a peer, a protect rule, or the address of somebody who is no peer"
+    verb.add_argument("target", metavar="PEER|RULE|ADDRESS", help=help_text)
+    _add_timeout(verb)
+
+
+def _add_timeout(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--timeout", metavar="SECONDS", type=float, default=DEFAULT_TIMEOUT_S, help="wait no longer (default 30)"
+    )
+
+
+def _add_monitor(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--count", metavar="NUMBER", type=int, default=0, help="end after so many events")
+
+
+def _add_capture_keys(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("directory", metavar="DIRECTORY", help="where the two tables are written; it is made if need be")
+    verb.add_argument("--peer", metavar="NAME", default="", help="only the SAs with this peer")
+    _add_timeout(verb)
+
+
 COMMANDS = (
     Command(
         name="start",
@@ -157,6 +196,55 @@ COMMANDS = (
         example="ipsecctl status --json",
         takes_json=True,
         takes_lsb=True,
+    ),
+    Command(
+        name="list",
+        help="list all IKE SAs and Child SAs, with their traffic and when they are rekeyed",
+        example="ipsecctl list --json",
+        takes_json=True,
+        add_options=_add_timeout,
+    ),
+    Command(
+        name="up",
+        help="have the SAs of a rule negotiated, and wait for them",
+        example="ipsecctl up branch-lan",
+        takes_json=True,
+        add_options=_add_rule,
+    ),
+    Command(
+        name="down",
+        help="delete the SAs of a rule or a peer; a packet may bring them up again",
+        example="ipsecctl down branch-lan",
+        takes_json=True,
+        add_options=_add_rule_or_peer,
+    ),
+    Command(
+        name="rekey",
+        help="have SAs take new keys now; no packet is lost",
+        example="ipsecctl rekey branch",
+        takes_json=True,
+        add_options=_add_rule_peer_or_spi,
+    ),
+    Command(
+        name="why",
+        help="say why the last negotiation with a peer failed, and what would have matched",
+        example="ipsecctl why branch",
+        takes_json=True,
+        add_options=_add_why,
+    ),
+    Command(
+        name="monitor",
+        help="show what happens to SAs, processes and policy, as it happens",
+        example="ipsecctl monitor --json",
+        takes_json=True,
+        add_options=_add_monitor,
+    ),
+    Command(
+        name="capture-keys",
+        help="write the keys of the present SAs as tables for Wireshark; who has them can read the traffic",
+        example="ipsecctl capture-keys --peer branch /root/keys",
+        takes_json=True,
+        add_options=_add_capture_keys,
     ),
     Command(
         name="doctor",

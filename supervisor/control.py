@@ -1,4 +1,4 @@
-"""ipsecctl's link: reload, confirm, roll back, stop.
+"""ipsecctl's link: reload, confirm, roll back, stop; what is asked of the SAs goes to `operator_wishes`.
 
 Only root gets in: the socket's mode says so, and the uid that the kernel reports.
 """
@@ -7,9 +7,12 @@ import dataclasses
 from collections.abc import Callable
 
 from ipc import messages as m
+from ipc import wishes as w
 from ipc.channel import Handler
 from ipc.roles import Role
 from supervisor.channels import Channels
+from supervisor.monitor import Monitor
+from supervisor.operator_wishes import OperatorWishes
 from supervisor.policy import Finished
 from supervisor.reload import Reloads
 
@@ -26,11 +29,15 @@ class Control:
         reloads: Reloads,
         stop: Callable[[str], None],
         log_unmatched: Callable[[bool], None],
+        wishes: OperatorWishes,
+        monitor: Monitor,
     ) -> None:
         self._channels = channels
         self._reloads = reloads
         self._stop = stop
         self._log_unmatched = log_unmatched
+        self._wishes = wishes
+        self._monitor = monitor
         self._waiting_for_stop: list[bytes] = []
 
     def handlers(self) -> dict[type, Handler]:
@@ -41,6 +48,9 @@ class Control:
             m.ConfirmCommand: self._on_confirm_command,
             m.RollbackCommand: self._on_rollback_command,
             m.LogUnmatchedCommand: self._on_log_unmatched_command,
+            w.OperatorCommand: self._wishes.on_command,
+            w.MonitorCommand: self._monitor.on_listen,
+            w.MonitorTaken: self._monitor.on_taken,
         }
 
     def stopped(self, lines: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ipc import messages as m
+from ipc import wishes as w
 from ipc.channel import Handler
 from ipc.links import LINKS, SUPERVISOR_AGENT, SUPERVISOR_DATA_PATH, SUPERVISOR_LOADER, SUPERVISOR_WORKER, Link
 from ipc.roles import Role
@@ -15,8 +16,10 @@ from supervisor.data_path import DataPathKeeper
 from supervisor.drift import Drift
 from supervisor.errors import FileRefused, StoreFull
 from supervisor.files import read_file
+from supervisor.monitor import Monitor
 from supervisor.name_resolver import NameResolver
-from supervisor.policy import PolicyKeeper
+from supervisor.operator_wishes import OperatorWishes
+from supervisor.policy import PolicyKeeper, first_line
 from supervisor.rules import Rules
 from supervisor.store import Store
 from supervisor.tunnels import Tunnels
@@ -36,6 +39,8 @@ class Holdings:
     data_path: DataPathKeeper
     watchdog: Watchdog
     names: NameResolver
+    wishes: OperatorWishes
+    monitor: Monitor
     store: Store = field(default_factory=Store)
     tunnels: Tunnels = field(default_factory=Tunnels)
     rules: Rules = field(default_factory=Rules)
@@ -68,7 +73,7 @@ class Conversations:
                 m.ReadCredential: self._on_read_credential,
                 m.ResolveName: self._on_resolve_name,
                 m.PolicyParsed: lambda message, _peer: policy.on_parsed(message),
-                m.PolicyRefused: lambda message, _peer: policy.on_refused(message),
+                m.PolicyRefused: self._on_policy_refused,
                 m.PolicyEnforced: self._on_policy_enforced,
                 m.PolicyNotEnforced: lambda message, _peer: policy.on_not_enforced(message),
             },
@@ -77,6 +82,8 @@ class Conversations:
                 m.SaveIkeSas: self._on_save_ike_sas,
                 m.TunnelsChanged: lambda message, _peer: self._holdings.tunnels.change(message),
                 m.RulesChanged: lambda message, _peer: self._holdings.rules.change(message),
+                w.SasHappened: lambda message, _peer: self._holdings.monitor.tell(message.events),
+                **self._holdings.wishes.worker_handlers(),
             },
             SUPERVISOR_DATA_PATH: {},
         }
@@ -98,12 +105,14 @@ class Conversations:
     def child_gone(self, role: Role) -> None:
         """The process of `role` has ended."""
         self._holdings.watchdog.forget(role)
+        self._holdings.monitor.say("role-down", f"{role.value} is gone: {self._holdings.children[role].last_exit}")
         if role is Role.KERNEL_AGENT:
             self._holdings.data_path.agent_went()
         elif role is Role.POLICY_LOADER:
             self._holdings.policy.loader_went()
         elif role is Role.IKE_WORKER:
             self._holdings.worker_ready = False
+            self._holdings.wishes.worker_went()
             self._drop_suspects(self._holdings.children[role].faults)
 
     def _drop_suspects(self, faults: int) -> None:
@@ -138,6 +147,7 @@ class Conversations:
             log.warning("%s: a Hello from pid %d, which is not its process", role.value, message.pid)
             return
         log.info("%s is up, pid %d", role.value, child.pid)
+        self._holdings.monitor.say("role-up", f"{role.value} is up, pid {child.pid}")
         self._holdings.watchdog.watch(role)
         self._on_up()
         if role is Role.POLICY_LOADER:
@@ -165,7 +175,15 @@ class Conversations:
 
     def _on_policy_enforced(self, message: m.PolicyEnforced, _peer: bytes) -> None:
         self._holdings.policy.on_enforced(message)
+        self._holdings.monitor.say("policy-enforced", f"policy generation {message.generation} is in force")
         self._holdings.drift.forget()
+
+    def _on_policy_refused(self, message: m.PolicyRefused, _peer: bytes) -> None:
+        reason = first_line(message.errors)
+        self._holdings.monitor.say(
+            "policy-refused", f"policy generation {message.generation} is not good", reason=reason
+        )
+        self._holdings.policy.on_refused(message)
 
     def _on_read_credential(self, message: m.ReadCredential, _peer: bytes) -> None:
         try:
@@ -204,5 +222,6 @@ class Conversations:
 
     def _on_worker_ready(self, message: m.WorkerReady, _peer: bytes) -> None:
         self._holdings.worker_ready = True
+        self._holdings.monitor.worker_came()
         self._holdings.tunnels.keep_only(self._holdings.store)
         log.info("ike_worker is ready with %d IKE SAs", message.ike_sas)

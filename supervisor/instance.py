@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from ipc import messages as m
+from ipc import wishes as w
 from ipc.links import CONTROL
 from ipc.loop import Loop
 from ipc.roles import Role
@@ -25,7 +26,9 @@ from supervisor.forwarding import Forwarding
 from supervisor.generations import Generations
 from supervisor.lock import LockHolder
 from supervisor.log_file import LogFile
+from supervisor.monitor import Monitor
 from supervisor.name_resolver import NameResolver
+from supervisor.operator_wishes import OperatorWishes
 from supervisor.policy import PolicyKeeper
 from supervisor.reload import Reloads, Surroundings
 from supervisor.role_table import RoleRow
@@ -100,6 +103,16 @@ class Instance:
                 lambda role, sequence: self.channels.send(role, m.HealthQuestion(sequence=sequence)),
             ),
             names=NameResolver(self.loop),
+            wishes=OperatorWishes(
+                self.loop,
+                lambda message: self.channels.send(Role.IKE_WORKER, message),
+                lambda peer, message: self.channels.send(Role.IPSECCTL, message, peer),
+                lambda: self.holdings.worker_ready,
+            ),
+            monitor=Monitor(
+                lambda peer, message: self.channels.send(Role.IPSECCTL, message, peer),
+                lambda on: self.channels.send(Role.IKE_WORKER, w.WatchSas(on=on)),
+            ),
         )
         self.holdings.data_path.log_unmatched(settings.log_unmatched)
         self._conversations = Conversations(self.channels, self.holdings, self._try_save_state)
@@ -113,7 +126,15 @@ class Instance:
                 adapt=self._adapt,
             ),
         )
-        self.control = Control(self.channels, self.reloads, self.ask_stop, self.holdings.data_path.log_unmatched)
+        self.control = Control(
+            self.channels,
+            self.reloads,
+            self.ask_stop,
+            self.holdings.data_path.log_unmatched,
+            self.holdings.wishes,
+            self.holdings.monitor,
+        )
+        self._was_secure: bool | None = None
         self._status_socket: StatusSocket | None = None
         for row in table:
             self.holdings.children[row.role] = Child(row, self.loop, self._spawn, self._on_child_gone)
@@ -268,12 +289,23 @@ class Instance:
 
     def _tick(self) -> None:
         self.loop.call_later(INTERVAL_S, self._tick)
+        self._watch_secure_mode()
         now = time.monotonic()
         for role in self.holdings.watchdog.tick(now):
             self.holdings.children[role].kill("it does not answer")
         worker = self.holdings.children[Role.IKE_WORKER]
         if not self.holdings.worker_ready and now - worker.started_at > READY_WITHIN_S and self._could_be_ready():
             worker.kill(f"it is not ready after {READY_WITHIN_S:g} s")
+
+    def _watch_secure_mode(self) -> None:
+        """Whoever has changed it: for those who listen."""
+        if not self.holdings.monitor.listeners:
+            self._was_secure = None
+            return
+        before, self._was_secure = self._was_secure, secure_mode.is_on()
+        if before is not None and before is not self._was_secure:
+            kind = "secure-mode-on" if self._was_secure else "secure-mode-off"
+            self.holdings.monitor.say(kind, f"secure mode is {'on' if self._was_secure else 'off'}")
 
     def _could_be_ready(self) -> bool:
         """Whether a worker has had all that it needs, for as long as it has been there."""

@@ -183,6 +183,8 @@ def accept(
     transport = contents.notify(NotifyType.USE_TRANSPORT_MODE) is not None
     rules = _candidates(context, sa, local, remote, rule_id)
     if not rules:
+        own_rules = [rule for rule in context.policy.rules_of(sa.peer) if rule_id in (0, rule.rule_id)]
+        context.reasons.selectors_refused(context.now, sa, own_rules, local, remote, auth=not key_exchange)
         raise Refused(NotifyType.TS_UNACCEPTABLE, "no rule covers the traffic selectors that the peer asks for")
     for rule in rules:
         # A peer may want transport mode where we grant tunnel mode (RFC 7296 section 1.3.1), not the reverse.
@@ -198,6 +200,7 @@ def accept(
                 remote=narrow(other, rule.remote),
                 more_possible=len(rules) > 1,
             )
+    context.reasons.child_refused(context.now, sa, rules, payload, auth=not key_exchange)
     raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, "no proposal of the peer is acceptable for its Child SA")
 
 

@@ -22,6 +22,7 @@ from ike_worker.ikev2.errors import AuthenticationFailed, Ikev2Error, RefusedHer
 from ike_worker.ikev2.features.fragmentation import FragmentStore
 from ike_worker.ikev2.features.gate import Gate
 from ike_worker.ikev2.features.half_open import HalfOpenTable
+from ike_worker.ikev2.features.reasons import Reasons
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed
 from ike_worker.ikev2.features.upkeep import Upkeep
 from ike_worker.ikev2.iana import ExchangeType
@@ -150,6 +151,7 @@ class Context:
         """Of half-open IKE SAs: whoever began them can't drive out what others have sent."""
         self.events: deque[events.Event] = deque()
         self.upkeep = Upkeep()
+        self.reasons = Reasons()
         self.ended: dict[int, EndAction] = {}
         """What the end of a Child SA asks for, by rule; the engine does it before it returns."""
         self.again: list[Wish] = []
@@ -226,6 +228,7 @@ class Context:
         log.info("%s: %s%s", sa, f"{name}: " if name else "", reason)
         if rule is not None:
             self.upkeep.failed(rule.rule_id, self.now)
+        self.reasons.other(self.now, sa, name, reason)
         self.events.append(events.NegotiationFailed(peer=sa.peer.name, rule=name, reason=reason))
 
     # ------------------------------------------------------------------ work that asks
@@ -317,6 +320,7 @@ class Context:
             certificates=certificates,
         )
         if not verdict.valid:
+            self.reasons.not_authentic(self.now, sa, id_payload, auth.method, verdict.reason)
             raise AuthenticationFailed(f"the peer is not authenticated: {verdict.reason or 'its AUTH is wrong'}")
 
     # ------------------------------------------------------------------ IKE SAs

@@ -25,6 +25,7 @@ from ike_worker.ikev2.ike_sa import NO_SPI, TAIL_BYTES, IkeSa
 from ike_worker.ikev2.policy import Policy
 from ike_worker.ikev2.snapshot import IkeSaState
 from ike_worker.ikev2.states import ChildState, State
+from ike_worker.ikev2.view import View
 from ike_worker.ikev2.wire.message import (
     FLAG_INITIATOR,
     HEADER_BYTES,
@@ -80,6 +81,7 @@ class Engine:
         context = self._enter(now)
         context.policy = Policy(peers, rules)
         context.upkeep.keep_only(context.policy.rule_ids)
+        context.reasons.keep_only({peer.name for peer in peers})
         context.has_policy = True
         context.gate.expects = context.policy.expects
         for sa in list(context.ike_sas.values()):
@@ -335,6 +337,10 @@ class Engine:
             self._context.wake(sa)
         self._settle()
 
+    def forget_order(self, order: int) -> None:
+        """Nobody waits for it any more; what was begun for it goes on."""
+        self._orders.forget(order)
+
     def _refuse(self, order: int, reason: str) -> None:
         if order:
             self._context.events.append(OrderEnded(order=order, failure=reason))
@@ -471,6 +477,10 @@ class Engine:
     def status(self, own_spi: bytes) -> IkeSaStatus:
         """An IKE SA, for people; KeyError if there is none of this SPI."""
         return self._context.ike_sas[own_spi].status()
+
+    def view(self, now: float) -> View:
+        """What an operator may see."""
+        return View(self._enter(now))
 
     def installed_sas(self) -> tuple[Sa, ...]:
         """All SAs that should be in the kernel."""

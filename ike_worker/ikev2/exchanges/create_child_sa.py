@@ -223,6 +223,8 @@ def _on_error(context: Context, sa: IkeSa, pending: Pending, wrong: Notify) -> N
         sa.wishes.appendleft(narrower)
         return
     reason = f"the peer answers {name_of(NotifyType, wrong.type)}"
+    rule = context.policy.rule(wish.rule_id)
+    context.reasons.child_refused_by_peer(context.now, sa, rule, wrong.type, auth=False)
     context.report_failure(sa, wish, f"no Child SA: {reason}")
     _not_rekeyed(context, sa, pending, RETRY_REKEY_S)
     if wrong.type == NotifyType.NO_ADDITIONAL_SAS and wish.kind is WishKind.REKEY_CHILD:

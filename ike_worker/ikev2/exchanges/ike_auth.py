@@ -65,12 +65,15 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
     id_r, auth = contents.find(IdentificationResponder), contents.find(Authentication)
     if id_r is None or auth is None:
         wrong = contents.wrong
+        if wrong is not None:
+            context.reasons.auth_refused_by_peer(context.now, sa, wrong.type)
         raise Refused(
             NotifyType.AUTHENTICATION_FAILED,
             f"the peer answers {name_of(NotifyType, wrong.type) if wrong else 'nothing'} to IKE_AUTH",
         )
     wrong_id = _difference(sa.peer.remote_id, id_r)
     if wrong_id:
+        context.reasons.wrong_responder(context.now, sa, id_r.body, wrong_id)
         raise AuthenticationFailed(f"the responder is not who it should be: {wrong_id}")
     yield from context.verify_auth(sa, id_r.body, auth, signatures.certificates_of(contents))
     wish = pending.wish
@@ -103,6 +106,7 @@ def _conclude_child(
         raise RefusedHere("the rule has gone from the policy")
     if contents.wrong is not None:
         name = name_of(NotifyType, contents.wrong.type)
+        context.reasons.child_refused_by_peer(context.now, sa, rule, contents.wrong.type, auth=True)
         raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, f"the peer answers {name}")
     agreement = negotiation.conclude(sa, rule, contents, key_exchange=False)
     pair = negotiation.make_sas(
@@ -206,7 +210,8 @@ def _identify(context: Context, sa: IkeSa, id_i: IdentificationInitiator, id_r: 
     path = sa.path
     wrong = []
     found = []
-    for peer in context.policy.peers_between(path.local.address, path.remote.address):
+    candidates = context.policy.peers_between(path.local.address, path.remote.address)
+    for peer in candidates:
         difference_to_us = _difference(peer.local_id, id_r) if id_r is not None else ""
         if difference_to_peer := _difference(peer.remote_id, id_i):
             wrong.append(f"{peer.name}: {difference_to_peer}")
@@ -217,8 +222,18 @@ def _identify(context: Context, sa: IkeSa, id_i: IdentificationInitiator, id_r: 
         else:
             found.append(peer)
     if not found:
+        context.reasons.not_identified(context.now, sa, candidates, _said(id_i, id_r), "; ".join(wrong[:MOST_SAID]))
         raise AuthenticationFailed(f"no peer of the policy at {path.remote} is that: {'; '.join(wrong[:MOST_SAID])}")
     return min(found, key=lambda peer: is_pattern(peer.remote_id))
+
+
+def _said(id_i: IdentificationInitiator, id_r: IdentificationResponder | None) -> tuple[str, ...]:
+    """What an initiator says of itself, and whom it wants, for people."""
+    return (_text(id_i), *([_text(id_r)] if id_r is not None else []))
+
+
+def _text(payload: IdentificationInitiator | IdentificationResponder) -> str:
+    return str(of_payload(payload.id_type, payload.data) or f"type {payload.id_type}: {payload.data.hex()}")
 
 
 def _difference(identity: Identity, payload: IdentificationInitiator | IdentificationResponder) -> str:

@@ -204,6 +204,7 @@ def _on_error(context: Context, sa: IkeSa, wrong: Notify) -> None:
         _count_restart(sa)
         _send(context, sa, group)
         return
+    context.reasons.ike_refused_by_peer(context.now, sa, ExchangeType.IKE_SA_INIT, wrong.type)
     context.close(sa, f"the peer answers {name_of(NotifyType, wrong.type)} to IKE_SA_INIT")
 
 
@@ -313,10 +314,12 @@ def _choose(
 ) -> tuple[Peer, ChosenIke]:
     """The first peer at this address, and what suits it; who it really is, its identity will tell."""
     offered = contents.need(SecurityAssociation)
-    for peer in context.policy.peers_between(local.address, remote.address):
+    candidates = context.policy.peers_between(local.address, remote.address)
+    for peer in candidates:
         chosen = choose_ike(peer.ike_proposals, offered, group)
         if chosen is not None:
             return peer, chosen
+    context.reasons.init_refused(context.now, remote, candidates, offered)
     raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, "no peer of the policy is there, or none of its proposals fits")
 
 

@@ -159,6 +159,8 @@ def _on_error(context: Context, sa: IkeSa, pending: Pending, contents: Contents)
         reauthentication.begin(context, sa)
         return
     delay_s = RETRY_TEMPORARY_S if wrong.type == NotifyType.TEMPORARY_FAILURE else RETRY_S
+    if wrong.type == NotifyType.NO_PROPOSAL_CHOSEN:
+        context.reasons.ike_refused_by_peer(context.now, sa, ExchangeType.CREATE_CHILD_SA, wrong.type)
     _later(context, sa, delay_s, f"the peer answers {name_of(NotifyType, wrong.type)}")
 
 
@@ -178,8 +180,10 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     if _is_busy(sa) or (own is not None and own.candidate) or handover.is_crowded(context, sa):
         raise Refused(NotifyType.TEMPORARY_FAILURE, "something else is under way on the IKE SA")
     theirs = contents.need(KeyExchangePayload)
-    chosen = choose_ike(sa.peer.ike_proposals, contents.need(SecurityAssociation), theirs.group)
+    offered = contents.need(SecurityAssociation)
+    chosen = choose_ike(sa.peer.ike_proposals, offered, theirs.group)
     if chosen is None or len(chosen.proposal.spi) != _SPI_BYTES:
+        context.reasons.ike_rekey_refused(context.now, sa, offered)
         raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, "no proposal of the peer is acceptable for the IKE SA")
     group = chosen.suite.key_exchange
     if theirs.group != group:

@@ -135,6 +135,10 @@ class Orders:
         if number:
             self._open[number] = order
 
+    def forget(self, number: int) -> None:
+        """Nobody waits for it any more."""
+        self._open.pop(number, None)
+
     def look(self, context: Context) -> None:
         """Something has happened: ends those that are done."""
         for number, order in list(self._open.items()):
