@@ -14,7 +14,7 @@ TrafficSelectors = tuple[TrafficSelector, ...]
 REPLAY_WINDOW_PACKETS = 1024
 DRAIN_S = 3.0
 """How long packets that were under way are still taken on a replaced Child SA after its DELETE."""
-SWITCH_OUTBOUND_S = 10.0
+SWITCH_OUTBOUND_S = 30.0
 """We send on a Child SA that the peer made by a rekey when it deletes the old one, and after this long anyway."""
 REPLACED_LIFE_S = 60.0
 """A peer that rekeyed a Child SA and does not delete the old one within this time has it deleted by us."""

@@ -71,7 +71,7 @@ def test_the_responder_sends_on_the_new_one_after_a_while_even_without_a_delete(
     world = connected()
     world.filter = lambda _sender, datagram: [] if describe(datagram).startswith("INFORMATIONAL") else [datagram]
     rekey(world.bob)
-    world.run(11)
+    world.run(31)
     assert world.alice.kernel_log == ["+in", "+out"]
     world.filter = None
     world.run(20)
