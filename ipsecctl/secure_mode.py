@@ -1,13 +1,12 @@
 """Secure mode, as ipsecctl changes it: by a program of the kernel agent's package, remembered by `ipc.kept`."""
 
 from ipc import kept
-from ipc.patience import patient
 from ipsecctl.errors import CommandError
 from ipsecctl.modules import run_module
 from ipsecctl.processes import neighbour
 
 PROGRAM = "kernel_agent.secure"
-PROGRAM_WITHIN_S = patient(10.0)
+PROGRAM_WITHIN_S = 10.0
 
 
 def is_on() -> bool:

@@ -20,6 +20,7 @@ from ipc.channel import Channel, Handler
 from ipc.errors import PeerGone
 from ipc.links import LOADER_AGENT, LOADER_WORKER
 from ipc.loop import Timer
+from ipc.patience import patient
 from ipc.process import RoleProcess
 from policy_loader import policy_file
 from policy_loader.credentials import signer
@@ -34,7 +35,7 @@ from policy_loader.sources.file import SourceFile
 
 log = logging.getLogger(__name__)
 
-ANSWER_WAIT_S = 5.0
+ANSWER_WAIT_S = patient(5.0)
 """How long the supervisor has for the files and hosts that a policy names, and the agent for a policy ..."""
 AGENT_WAIT_PER_RULE_S = 0.005
 """... of few rules; for each rule it has so much more."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from ipc.loop import Loop, Timer
+from ipc.patience import patient
 from ipc.process import process_start_time
 from supervisor.backoff import FORGIVEN_AFTER_S, Backoff
 from supervisor.child_states import ALIVE, ChildState, enter
@@ -14,7 +15,7 @@ from supervisor.role_table import RoleRow
 
 log = logging.getLogger(__name__)
 
-HELLO_WITHIN_S = 10.0
+HELLO_WITHIN_S = patient(10.0)
 """From the start of a process to its Hello."""
 
 Spawn = Callable[[RoleRow], "subprocess.Popen[bytes]"]

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 from ipc import messages as m
 from ipc.loop import Loop, Timer
+from ipc.patience import patient
 from ipc.types import IpAddress
 from supervisor.spawn import base_environment, module_command
 
 log = logging.getLogger(__name__)
 
-RESOLVE_WITHIN_S = 3.0
+RESOLVE_WITHIN_S = patient(3.0)
 MOST_CHILDREN = 8
 """Names that are asked for at a time; the others wait their turn, and their time runs."""
 LONGEST_ANSWER_BYTES = 4096

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ipc import messages as m
 from ipc.loop import Loop, Timer
+from ipc.patience import patient
 from supervisor import notify
 from supervisor.cuts import plan_of
 from supervisor.errors import FileRefused
@@ -21,7 +22,7 @@ from supervisor.tunnels import Tunnels
 
 log = logging.getLogger(__name__)
 
-RELOAD_WITHIN_S = 120.0
+RELOAD_WITHIN_S = patient(120.0)
 GO_BACK_AGAIN_S = 2.0
 """After so long it is tried again to go back to the policy before."""
 LONGEST_CONFIRM_S = 86400.0

@@ -8,6 +8,7 @@ import signal
 import subprocess
 
 from ipc import messages as m
+from ipc.patience import patient
 from ipc.roles import Role
 from supervisor import secure_mode
 from supervisor.child import Child
@@ -17,13 +18,13 @@ from supervisor.spawn import base_environment, module_command
 
 log = logging.getLogger(__name__)
 
-GRACE_S = 0.5
+GRACE_S = patient(0.5)
 """On top of a role's own deadline, before it is told by a signal."""
-TERM_GRACE_S = 1.0
-KILL_GRACE_S = 1.0
+TERM_GRACE_S = patient(1.0)
+KILL_GRACE_S = patient(1.0)
 AS_ASKED = "as asked"
 CLEANER = "kernel_agent.clean"
-CLEAN_WITHIN_S = 5.0
+CLEAN_WITHIN_S = patient(5.0)
 
 
 class Shutdown:
@@ -67,7 +68,7 @@ class Shutdown:
 
     def _end(self, child: Child, was_up: bool) -> bool:
         """Ends a child; whether it ended by itself when it was asked to."""
-        role, deadline_s, pid = child.row.role, child.row.stop_deadline_s, child.pid
+        role, deadline_s, pid = child.row.role, patient(child.row.stop_deadline_s), child.pid
         how = AS_ASKED
         asked = was_up and self._instance.channels.send(role, m.Stop(deadline_s=deadline_s))
         if not (asked and self._wait(child, deadline_s + GRACE_S)):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import ipc
+from ipc import patience
 from ipc.links import links_of
 from ipc.process import DESCRIPTORS_VARIABLE, LISTENER_PREFIX, LOG_LEVEL_VARIABLE, SUPERVISOR_OPTION
 from ipc.roles import Role
@@ -24,8 +25,10 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 
 def base_environment() -> dict[str, str]:
-    """What Python needs to find our packages where they are not installed, and nothing else of our own environment."""
+    """Where our packages are if not installed, and how patient we are; nothing else of our environment."""
     environment = {"PATH": SAFE_PATH, "LANG": "C.UTF-8"}
+    if patience.VARIABLE in os.environ:
+        environment[patience.VARIABLE] = os.environ[patience.VARIABLE]
     packages = str(Path(ipc.__path__[0]).parent)
     paths = [] if packages in site.getsitepackages() else [packages]
     inherited = os.environ.get(PYTHON_PATH_VARIABLE, "")

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ipc.patience import patient
 from ipc.roles import Role
 
 INTERVAL_S = 2.0
-SILENCE_S = 10.0
-UNRESPONSIVE_S = 3.0
+SILENCE_S = patient(10.0)
+UNRESPONSIVE_S = patient(3.0)
 """From here on status names a role that owes an answer: well above the time that a busy one takes."""
 
 

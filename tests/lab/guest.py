@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ipc import patience
 from tests.lab.debian import CHECKOUT, LIBRARIES, Unavailable, cache_directory, cached, unpack
 from tests.lab.namespaces import LabError, run
 
@@ -33,7 +34,7 @@ DIED_EXIT = 125
 _SCRIPTS = CHECKOUT / "tests/vm"
 # Loaded at boot; the rest (ciphers, netfilter, ...) the kernel asks for by itself.
 _PRELOAD = "ipv6 xfrm_user esp4 esp6 tun veth"
-_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "PYTHONUNBUFFERED", "CI", "IPSECD_CACHE")
+_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "PYTHONUNBUFFERED", "CI", "IPSECD_CACHE", patience.VARIABLE)
 _PR_SET_PDEATHSIG = 1
 
 Sink = Callable[[bytes], object]

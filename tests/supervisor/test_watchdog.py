@@ -1,9 +1,18 @@
 """Health of the roles."""
 
+import pytest
+
 from ipc.roles import Role
-from supervisor.watchdog import INTERVAL_S, SILENCE_S, Watchdog
+from supervisor import watchdog as watchdog_module
+from supervisor.watchdog import INTERVAL_S, Watchdog
 
 WORKER, AGENT = Role.IKE_WORKER, Role.KERNEL_AGENT
+SILENCE_S = 10.0
+
+
+@pytest.fixture(autouse=True)
+def ordinary_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog_module, "SILENCE_S", SILENCE_S)
 
 
 class Asked:

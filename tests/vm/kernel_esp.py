@@ -45,7 +45,7 @@ def test_kernel_esp_carries_the_traffic(pair: Pair, destination: str, source: st
         wait_until(
             "the tunnel is up",
             lambda: ping(two.wire.left, destination, source=source, wait_s=1.0).received == 1,
-            timeout_s=20.0,
+            timeout_s=60.0,
         )
         assert ping(two.wire.left, destination, source=source, count=50, interval_s=0.02).lost == 0
         assert "proto esp" in two.wire.left.ip("xfrm", "state")
@@ -75,7 +75,7 @@ def test_roles_killed_under_traffic_cost_no_packet_and_stop_leaves_nothing() -> 
         settings = Pair(data_path="kernel", peer_settings='liveness = "1s"')
         right.start(settings.right_spd())
         left.start(settings.left_spd())
-        wait_until("up", lambda: ping(wire.left, RIGHT, source=LEFT).received == 1, timeout_s=20.0)
+        wait_until("up", lambda: ping(wire.left, RIGHT, source=LEFT).received == 1, timeout_s=60.0)
         tunnel = left.wait_for_tunnel()
         pings = RunningPing(wire.left, RIGHT, source=LEFT, count=500, interval_s=0.02)
         for role in (Role.IKE_WORKER, Role.KERNEL_AGENT, Role.POLICY_LOADER):
@@ -105,7 +105,7 @@ def test_with_strongswan_over_kernel_esp() -> None:
         ours.start(Pair(esp="aes256gcm16").left_spd())
         for bring_up in (lambda: ping(wire.left, RIGHT, source=LEFT), peer.initiate):
             bring_up()
-            wait_until("up", lambda: ping(wire.left, RIGHT, source=LEFT).received == 1, timeout_s=20.0)
+            wait_until("up", lambda: ping(wire.left, RIGHT, source=LEFT).received == 1, timeout_s=60.0)
             peer.swanctl("--terminate", "--ike", "peer")
         peer.initiate()
         assert ping(wire.left, RIGHT, source=LEFT, count=30, interval_s=0.02).lost == 0
