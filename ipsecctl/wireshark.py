@@ -68,7 +68,7 @@ def esp_line(keys: EspSaKeys) -> str | None:
     cipher = _ESP_CIPHERS.get(keys.cipher.id)
     if cipher is None:
         return None
-    fields = (
+    fields = [
         f"IPv{keys.source.version}",
         str(keys.source),
         str(keys.destination),
@@ -77,9 +77,10 @@ def esp_line(keys: EspSaKeys) -> str | None:
         _number(keys.encryption_key),
         _ESP_INTEGRITY[keys.integrity],
         _number(keys.integrity_key),
-        "64-bit" if keys.esn else "32-bit",
-        "0",
-    )
+    ]
+    if keys.esn:
+        # Since Wireshark 4.2; before, it says that it discards them, and decrypts all the same.
+        fields += ["64-bit", "0"]
     return ",".join(_quoted(one) for one in fields)
 
 

@@ -5,7 +5,6 @@ For our own operator only; a peer is told no more than the notify of RFC 7296. P
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ike_worker.ikev2.iana import ProtocolId, TransformType, name_of
 from ike_worker.ikev2.selection import overlap
@@ -22,6 +21,7 @@ from ipc.algorithms import (
 )
 from ipc.messages import NegotiationRule
 from ipc.types import TrafficSelector
+from ipc.value import value
 
 MOST_COMPARED = 8
 """So many proposals of a peer are looked at and shown, and so many rules of ours."""
@@ -51,7 +51,7 @@ _STEMS: Mapping[int, str] = {
 _NO_ESN = next(word for word, number in ESN_NAMES.items() if number is EsnId.NO_ESN)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Difference:
     """What both sides have of `subject`, the first thing that differs, and the smallest change that would match."""
 
@@ -68,7 +68,12 @@ class Difference:
 def words_of(proposal: Proposal) -> str:
     """A proposal in the words of the SPD; what these have no word for, by its number."""
     by_kind = _by_kind(proposal)
-    return "-".join(word for kind in sorted(by_kind, key=_rank) for word in by_kind[kind]) or "nothing"
+    return _joined([word for kind in sorted(by_kind, key=_rank) for word in by_kind[kind]]) or "nothing"
+
+
+def _joined(words: list[str]) -> str:
+    """Words of one proposal; what the SPD means without a word has none."""
+    return "-".join(words if "esn" in words else [word for word in words if word != _NO_ESN])
 
 
 def of_proposals(
@@ -141,7 +146,14 @@ class _Pair:
             return f'have the peer offer "{there}": ipsecd does not have what it wants'
         added = [known[kind][0] for kind in self.different if known[kind]]
         if not self._mixed and len(added) == len(self.different):
-            return f'here, write "{own}-{"-".join(added)}" for "{own}" in {key}; or have the peer offer "{there}"'
+            wider = _joined(
+                [
+                    word
+                    for kind in _ORDER
+                    for word in (*self._own.get(kind, ()), *(known[kind][:1] if kind in self.different else ()))
+                ]
+            )
+            return f'here, write "{wider}" for "{own}" in {key}; or have the peer offer "{there}"'
         return f'here, add "{self._made_to_measure()}" to {key}; or have the peer offer "{own}"'
 
     def _made_to_measure(self) -> str:
@@ -154,7 +166,7 @@ class _Pair:
             if kind is TransformType.KE and kind in self._ignored:
                 known = self._own.get(kind, [])
             words += (self._common_words.get(kind) or known)[:1]
-        return "-".join(words)
+        return _joined(words)
 
 
 def _by_kind(proposal: Proposal) -> dict[int, list[str]]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from ike_worker.ikev2.datagram import Endpoint
 from ike_worker.ikev2.features import differences
 from ike_worker.ikev2.features.differences import Difference, selectors_text
+from ike_worker.ikev2.features.gate import Budget
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, name_of
 from ike_worker.ikev2.ike_sa import IkeSa
 from ike_worker.ikev2.selection import offer_esp, offer_ike
@@ -36,8 +37,7 @@ class Reasons:
     def __init__(self) -> None:
         self._of_peers: dict[str, Failure] = {}
         self._of_strangers: OrderedDict[str, Failure] = OrderedDict()
-        self._second = 0
-        self._in_second = 0
+        self._strangers = Budget(STRANGERS_PER_SECOND)
 
     def last(self, name: str) -> Failure | None:
         """The last failure with a peer, or from an address."""
@@ -53,7 +53,7 @@ class Reasons:
         self, now: float, remote: Endpoint, candidates: Sequence[Peer], offered: SecurityAssociation
     ) -> None:
         """No proposal of an IKE_SA_INIT fits, or nobody of the policy is there."""
-        if not self._may_note_stranger(now):
+        if not self._strangers.take(now):
             return
         if candidates:
             peer = candidates[0]
@@ -119,7 +119,7 @@ class Reasons:
         self, now: float, sa: IkeSa, candidates: Sequence[Peer], said: tuple[str, ...], why: str
     ) -> None:
         """An initiator is nobody of the policy at its address. `said`: who it is, and perhaps whom it wants."""
-        if not self._may_note_stranger(now):
+        if not self._strangers.take(now):
             return
         found = Difference(
             subject="identities",
@@ -133,7 +133,7 @@ class Reasons:
 
     def not_authentic(self, now: float, sa: IkeSa, id_payload: bytes, method: int, why: str) -> None:
         """The peer's identity is right, or the one that was expected, and its AUTH is not."""
-        if not sa.initiator and not self._may_note_stranger(now):
+        if not sa.initiator and not self._strangers.take(now):
             return
         by = name_of(AuthMethod, method)
         by_psk = method == AuthMethod.PSK and _their_method(sa.peer) is AuthMethod.PSK
@@ -236,12 +236,6 @@ class Reasons:
         self._of_strangers.move_to_end(address)
         if len(self._of_strangers) > MAX_STRANGERS:
             self._of_strangers.popitem(last=False)
-
-    def _may_note_stranger(self, now: float) -> bool:
-        if int(now) != self._second:
-            self._second, self._in_second = int(now), 0
-        self._in_second += 1
-        return self._in_second <= STRANGERS_PER_SECOND
 
 
 def _exchange(*, auth: bool) -> str:
