@@ -19,7 +19,7 @@ import msgpack
 from ipc import wishes  # noqa: F401 - declares messages
 from ipc.algorithms import EspProposal, IkeProposal
 from ipc.errors import MessageRefused
-from ipc.messages import REGISTRY, VERSION, KernelRule
+from ipc.messages import REGISTRY, VERSION, KernelRule, NegotiationRule
 from ipc.types import IpAddress, MaxLength, PortRange, Secret
 
 DEFAULT_MAX_LENGTH = 1024
@@ -231,45 +231,45 @@ def _dataclass(cls: type) -> tuple[Coder, Coder]:
         return made
 
     if cls in _REMEMBERED:
-        _ENCODERS[cls], _DECODERS[cls] = _remembering_encoder(encode_fields), _remembering_decoder(decode_fields)
+        _ENCODERS[cls], _DECODERS[cls] = _remembering(encode_fields, decode_fields)
     else:
         _ENCODERS[cls], _DECODERS[cls] = encode_fields, decode_fields
     return _ENCODERS[cls], _DECODERS[cls]
 
 
-def _remembering_encoder(encode_fields: Coder) -> Coder:
-    """One that remembers what became of each object: a policy has the same few in each rule."""
-    known: dict[int, tuple[Any, Any]] = {}
+def _remembering(encode_fields: Coder, decode_fields: Coder) -> tuple[Coder, Coder]:
+    """Coders that remember: a policy has the same few objects in each rule, and the same rules at each reload.
+
+    The same object is encoded once, and the same values give the same object: what is the same is found to be so at
+    once, too. What was decoded and is sent on is not encoded at all.
+    """
+    encoded: dict[int, tuple[Any, Any]] = {}
+    decoded: dict[bytes, Any] = {}
 
     def encode_remembered(value: Any) -> Any:
-        found = known.get(id(value))
+        found = encoded.get(id(value))
         if found is None or found[0] is not value:
-            if len(known) >= MOST_REMEMBERED:
-                known.clear()
-            found = known[id(value)] = (value, encode_fields(value))
+            if len(encoded) >= MOST_REMEMBERED:
+                encoded.clear()
+            found = encoded[id(value)] = (value, encode_fields(value))
         return found[1]
-
-    return encode_remembered
-
-
-def _remembering_decoder(decode_fields: Coder) -> Coder:
-    """One that gives the same object for the same values: what is the same is found to be so at once, too."""
-    known: dict[bytes, Any] = {}
 
     def decode_remembered(values: Any) -> Any:
         # Values as bytes, since True and 1 are equal. Version 2 writes equal values of equal types equally.
         key = marshal.dumps(values, 2)
-        found = known.get(key)
+        found = decoded.get(key)
         if found is None:
-            if len(known) >= MOST_REMEMBERED:
-                known.clear()
-            found = known[key] = decode_fields(values)
+            if len(decoded) >= MOST_REMEMBERED:
+                decoded.clear()
+                encoded.clear()
+            found = decoded[key] = decode_fields(values)
+            encoded[id(found)] = (found, values)
         return found
 
-    return decode_remembered
+    return encode_remembered, decode_remembered
 
 
-_REMEMBERED = frozenset({KernelRule, EspProposal, IkeProposal, PortRange})
+_REMEMBERED = frozenset({KernelRule, NegotiationRule, EspProposal, IkeProposal, PortRange})
 """Without a secret, and sent again and again: at each reload a whole policy."""
 _ENCODERS: dict[type, Coder] = {}
 _DECODERS: dict[type, Coder] = {}

@@ -10,12 +10,12 @@ import os
 import struct
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ipc.algorithms import CIPHER_NAMES, INTEGRITY_KEY_BYTES, Cipher, IntegrityId, cipher_sizes
 from ipc.messages import Sa
 from ipc.ownership import TUN_INTERFACE
 from ipc.types import Secret
+from ipc.value import value
 from kernel_agent import netfilter, secure, unmatched
 from kernel_agent.probe import PROBE_SA, scratch_namespace
 from kernel_agent.userspace import esp
@@ -29,7 +29,7 @@ _IFF_TUN = 0x0001
 _IFF_NO_PI = 0x1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Ability:
     """One thing that was tried."""
 

@@ -8,12 +8,12 @@ in between (SIGKILL leaves everything enforced).
 import itertools
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from ipc import messages as m
 from ipc.channel import Handler
 from ipc.messages import KernelRule, Sa, SaName
 from ipc.types import Action, Direction
+from ipc.value import value
 from kernel_agent import guard
 from kernel_agent.data_path import DataPath, DataPathError, Listener, SecurityPolicy, missing_interfaces
 from kernel_agent.manual import ManualChange, ManualSas, name_of
@@ -34,7 +34,7 @@ MAX_WAITING_REQUESTS = 4096
 Say = Callable[[object], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Speech:
     """How the agent speaks on each link: False where nobody is there."""
 
@@ -43,7 +43,7 @@ class Speech:
     worker: Say
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Surroundings:
     """All that the agent does not decide itself: clock (monotonic seconds), randomness, the machine."""
 
@@ -56,7 +56,7 @@ class Surroundings:
     """Logs packets that none of these rules is about from now on; None: none at all."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _KeptAcquire:
     acquire: m.Acquire
     until: float

@@ -5,8 +5,8 @@ found; always exit code 0 unless the kernel refuses. Harmless to repeat.
 """
 
 import sys
-from dataclasses import dataclass
 
+from ipc.value import value
 from kernel_agent import netfilter, routes, routing_table
 from kernel_agent.xfrm import messages
 from kernel_agent.xfrm.constants import NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM, XfrmMessage
@@ -15,7 +15,7 @@ from kernel_agent.xfrm.policy_table import PolicyTable
 from kernel_agent.xfrm.xfrm_path import installed_sas
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Removed:
     """How many objects of each kind were removed."""
 

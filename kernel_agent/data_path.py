@@ -6,11 +6,11 @@ the calls.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
 from ipc.messages import Acquire, Expire, KernelRule, PeerMoved, Sa, SaName, Usage
 from ipc.types import DataPathKind, Unmatched
+from ipc.value import value
 from kernel_agent.xfrm.messages import InstalledSa
 
 Done = Callable[[str], None]
@@ -24,7 +24,7 @@ class DataPathError(Exception):
     """The data path can't do what it was asked; its text is one clear sentence. Nothing has changed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SecurityPolicy:
     """A whole SPD, as the kernel must enforce it. Rules in their order."""
 
@@ -36,7 +36,7 @@ class SecurityPolicy:
     """Those of the rules with fixed keys."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Listener:
     """Where a data path says what happens by itself."""
 

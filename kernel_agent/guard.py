@@ -5,7 +5,6 @@ SA (RFC 4301 section 4.4.3: the PAD and SPD, not the key exchange, decide what m
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ipc.algorithms import (
     INTEGRITY_KEY_BYTES,
@@ -19,6 +18,7 @@ from ipc.algorithms import (
 )
 from ipc.messages import KernelRule, Sa, SaName
 from ipc.types import ANY_PORT, Action, Direction, IpAddress, Mode, PortRange, Prefix, TrafficSelector
+from ipc.value import value
 
 MAX_RULE_ID = (1 << 20) - 1
 MAX_POSITION = (1 << 20) - 1
@@ -34,7 +34,7 @@ class Refused(Exception):
     """What was asked is not allowed; the text says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Installed:
     """What the guard must know of the SAs there are."""
 

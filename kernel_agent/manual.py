@@ -6,15 +6,15 @@ not touched: its key, its place and its counters stay.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ipc.messages import Sa, SaName
+from ipc.value import value
 from kernel_agent.data_path import DataPath, DataPathError
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ManualChange:
     """What to do: `replaced` are SAs of which another of the same name is installed."""
 

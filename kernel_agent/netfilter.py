@@ -18,9 +18,9 @@ Written as netlink messages (linux/netfilter/nf_tables.h), in one transaction.
 import errno
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from ipc.ownership import INNER_MARK, INTERFACE_MARK_MASK, NFT_TABLE, interface_mark
+from ipc.value import value
 from kernel_agent.xfrm import constants as c
 from kernel_agent.xfrm.netlink import NetlinkError, Request, RequestSocket
 from kernel_agent.xfrm.structs import pack_attribute, unpack_attributes
@@ -90,7 +90,7 @@ def _present(requests: RequestSocket) -> list[bytes]:
     ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Rule:
     """`userdata` says all that is in the expressions, so that it tells whether the kernel has the rule."""
 

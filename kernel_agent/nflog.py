@@ -4,8 +4,8 @@ import errno
 import ipaddress
 import socket
 import struct
-from dataclasses import dataclass
 
+from ipc.value import value
 from kernel_agent.xfrm.constants import NETLINK_NETFILTER
 from kernel_agent.xfrm.netlink import Request, RequestSocket
 from kernel_agent.xfrm.structs import unpack_attributes
@@ -21,7 +21,7 @@ _ICMP = {socket.IPPROTO_ICMP: "icmp", socket.IPPROTO_ICMPV6: "icmpv6"}
 _WITH_PORTS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class LoggedPacket:
     """The start of a packet, and what nftables said of it."""
 

@@ -5,11 +5,11 @@ import ipaddress
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from ipc.algorithms import AES128GCM16, IntegrityId
 from ipc.messages import Sa
 from ipc.types import Direction, Mode, Secret
+from ipc.value import value
 from kernel_agent.xfrm.constants import NETLINK_ROUTE, NETLINK_XFRM, XfrmMessage
 from kernel_agent.xfrm.messages import new_sa
 from kernel_agent.xfrm.netlink import NetlinkError, Request, RequestSocket
@@ -18,7 +18,7 @@ _CLONE_NEWNET = 0x4000_0000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class KernelEsp:
     """What was found. `detail` says why there is none."""
 
@@ -26,7 +26,7 @@ class KernelEsp:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ScratchSockets:
     """Netlink in a namespace that holds nothing else and vanishes with them."""
 

@@ -1,17 +1,17 @@
 """Differences between what should be and what is. Pure: what to add, to change and to remove, and nothing else."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ipc.messages import SaName
+from ipc.value import value
 from kernel_agent.xfrm.messages import InstalledSa, PolicyEntry
 from kernel_agent.xfrm.policies import CARRIES, PRIORITIES_PER_RULE
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PolicyDiff:
     """What leads from the present policies to the wanted ones, by key, in this order.
 
@@ -31,7 +31,7 @@ class PolicyDiff:
         return bool(self.first or self.then or self.last or self.remove)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SetDiff(Generic[T]):
     """What to add to a set and what to take from it."""
 

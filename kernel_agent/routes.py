@@ -28,11 +28,12 @@ import itertools
 import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ipc.messages import KernelRule
 from ipc.ownership import OUTER_MARK, ROUTE_TABLE, RULE_PREFERENCE_FIRST, RULE_PREFERENCE_LAST
 from ipc.types import ANY_PORT, Action, IpAddress, PortRange, Prefix
+from ipc.value import value
 from kernel_agent.data_path import DataPathError
 from kernel_agent.rtnl import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL
 from kernel_agent.xfrm.messages import ICMP_PROTOCOLS
@@ -50,7 +51,7 @@ _TABLE_BASE = 0x4900_0000
 _FAMILIES = (int(socket.AF_INET), int(socket.AF_INET6))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RoutingRule:
     """One of our policy routing rules; the fields are those of ip-rule(8)."""
 
@@ -73,7 +74,7 @@ class RoutingRule:
     """The preference to go on at, of FR_ACT_GOTO."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Route:
     """One of our routes."""
 
@@ -84,7 +85,7 @@ class Route:
     table: int = ROUTE_TABLE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RoutingPlan:
     """All that should be there."""
 
@@ -135,7 +136,7 @@ def _frame(family: int, preference: int, action: int, mark: int = 0, target: int
     return RoutingRule(family=family, preference=preference, action=action, mark=mark, target=target)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Traffic:
     """A pair of prefixes of a rule, with its protocol and ports: what one routing rule can say."""
 

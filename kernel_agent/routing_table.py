@@ -8,11 +8,11 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from ipc.ownership import ROUTE_PROTOCOL, RULE_PREFERENCE_FIRST
 from ipc.types import ANY_PORT, IpAddress, PortRange
+from ipc.value import value
 from kernel_agent.last_result import LastResult
 from kernel_agent.routes import IN_ORDER, Route, RoutingPlan, RoutingRule
 from kernel_agent.rtnl import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL, IFF_UP, ifaddrmsg, ifinfmsg
@@ -45,7 +45,7 @@ _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 6, 7, 15
 _ROUTE_ATTRIBUTES = (_RTA_TABLE, _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Link:
     """A network interface."""
 
@@ -55,7 +55,7 @@ class Link:
     up: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Present:
     """Our rules and routes as the kernel has them: bodies of the messages that made them."""
 

@@ -10,9 +10,10 @@ where they differ.
 import errno
 import struct
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ipc.ownership import SECURE_TAG
+from ipc.value import value
 from kernel_agent.xfrm import messages, structs
 from kernel_agent.xfrm.constants import NETLINK_XFRM, XfrmMessage
 from kernel_agent.xfrm.messages import InstalledPolicy
@@ -26,7 +27,7 @@ _DEFAULTS = struct.Struct("=3B")
 _WORDS = {BLOCK: "block", ACCEPT: "accept"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Defaults:
     """What becomes of a packet for which there is no policy: BLOCK or ACCEPT, by direction."""
 

@@ -10,10 +10,10 @@ import ipaddress
 import re
 import socket
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ipc.types import IpAddress, Prefix
+from ipc.value import value
 from policy_loader.errors import nearest, quoted
 from policy_loader.values import BadItems, items_of, text_of
 
@@ -31,7 +31,7 @@ PrefixKey = tuple[int, int, int]
 """Version, length, and the bits of the prefix."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Span:
     """Consecutive addresses."""
 

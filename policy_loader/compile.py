@@ -5,7 +5,7 @@ Only the last hold a secret, and only the agent is told them.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ipc.algorithms import EspProposal, IkeProposal
 from ipc.identities import matches
@@ -25,6 +25,7 @@ from ipc.types import (
     TrafficSelector,
     Unmatched,
 )
+from ipc.value import value
 from policy_loader import manual
 from policy_loader.addresses import Spans
 from policy_loader.credentials.loading import PublicFacts
@@ -37,7 +38,7 @@ from policy_loader.selectors import ANY, Selected, Sides, with_peer_at
 from policy_loader.values import HostName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Policy:
     """A whole policy, ready to be enforced."""
 
@@ -57,7 +58,7 @@ class Policy:
     half_open: HalfOpenLimits = DEFAULT_HALF_OPEN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class FromOutside:
     """What the file names and somebody else had to find."""
 
@@ -69,7 +70,7 @@ class FromOutside:
     """By peer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Proposals:
     """One set of proposals, and the words that identify it."""
 
@@ -79,7 +80,7 @@ class _Proposals:
     esp_text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Compiled:
     """A peer as rules need it."""
 
@@ -95,7 +96,7 @@ class _Compiled:
     print: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _RuleOf:
     """A rule with its peer, on the way to its id."""
 

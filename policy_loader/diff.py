@@ -1,13 +1,12 @@
 """What a new policy changes in the old one, rule by rule: SAs of modified rules go, all others stay (ipsecd(8))."""
 
-from dataclasses import dataclass
-
 from ipc.messages import MAX_NAMED, PolicyChanges
 from ipc.peers import goes_on
+from ipc.value import value
 from policy_loader.compile import Policy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PolicyDiff:
     """Names of rules, each in the order of its policy. `changed` and `removed` lose their SAs; `kept` do not."""
 

@@ -3,13 +3,14 @@
 import difflib
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+
+from ipc.value import value
 
 Key = tuple[str | int, ...]
 """The way to a value of the file: names of tables and keys, and indices (from 0) into lists."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Problem:
     """One thing that is wrong (or, as a warning, doubtful) at `key`: what it is, and what would be right."""
 

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from ipc.value import value
 
 WIDEST = 120
 """Characters of a line that are shown."""
@@ -14,7 +15,7 @@ _HEADER = re.compile(r"[ \t]*\[{1,2}[ \t]*(?:setup|proposals|addresses|defaults|
 _KEY = re.compile(r"[ \t]*([A-Za-z0-9_-]+)[ \t]*=[ \t]*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Place:
     """Both from 1; the column counts characters."""
 

@@ -8,10 +8,11 @@ What a question leaves out (a source port, say) is not guessed: a rule that hang
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ipc.messages import KernelRule
 from ipc.types import ANY_PORT, Action, Direction, IpAddress, PortRange, Prefix, Unmatched
+from ipc.value import value
 from policy_loader.compile import Policy
 
 ICMP, ICMPV6, UDP, ESP = 1, 58, 17, 50
@@ -20,7 +21,7 @@ _NEIGHBOUR_DISCOVERY = range(133, 138)
 """ICMPv6 types (RFC 4861 section 4)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Packet:
     """A packet in clear, as it stands on a wire; None and "" are what is not said of it."""
 
@@ -56,7 +57,7 @@ class Reason(enum.Enum):
     """The sockets of ipsecd have a policy of their own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Step:
     """One look into the SPD."""
 
@@ -73,7 +74,7 @@ class Step:
     """Earlier rules that decide instead if what was not said of the packet fits them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Decision:
     """What becomes of a packet; the steps end with the one that discards it."""
 

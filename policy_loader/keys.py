@@ -6,13 +6,14 @@ The same declaration makes the reader (`model.read`), the JSON Schema (`schema.p
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from ipc.value import value
 
 _METADATA = "key"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class KeyFacts:
     """What is known of one key."""
 

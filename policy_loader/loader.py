@@ -22,6 +22,7 @@ from ipc.links import LOADER_AGENT, LOADER_WORKER
 from ipc.loop import Timer
 from ipc.patience import patient
 from ipc.process import RoleProcess
+from ipc.value import value
 from policy_loader import policy_file
 from policy_loader.credentials import signer
 from policy_loader.credentials.files import FetchedFile
@@ -59,7 +60,7 @@ class _Parsing:
     hosts: dict[str, FoundHost] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Generation:
     """A policy that was parsed, under the number the supervisor gave it."""
 
@@ -68,7 +69,7 @@ class _Generation:
     peers: Mapping[str, m.Peer]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Given:
     """A policy that the agent was given, to enforce or to check, and has not answered for."""
 

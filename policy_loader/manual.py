@@ -6,11 +6,12 @@ ChaCha20-Poly1305 must not have a fixed key (RFC 4106 section 2, RFC 7634 sectio
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ipc.algorithms import INTEGRITY_KEY_BYTES, EncryptionId, EsnId, EspProposal, cipher_sizes
 from ipc.messages import KernelRule, Sa
 from ipc.types import Direction, IpAddress, Secret, TrafficSelector
+from ipc.value import value
 from policy_loader import values
 from policy_loader.errors import Key
 from policy_loader.model import IKE_ONLY_PEER_KEYS, PeerEntry
@@ -21,7 +22,7 @@ from policy_loader.values import HostName
 Say = Callable[[Key, str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ManualKeys:
     """The keys of both directions: of the cipher, and behind it that of the integrity algorithm."""
 

@@ -5,7 +5,7 @@ this declaration, `reader.py`'s.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ipc.algorithms import EspProposal, IkeProposal
@@ -24,6 +24,7 @@ from ipc.types import (
     StartAction,
     Unmatched,
 )
+from ipc.value import value
 from policy_loader import values
 from policy_loader.addresses import MOST_PREFIXES, Spans, parse_spans
 from policy_loader.credentials.store import AuthKind
@@ -111,7 +112,7 @@ def _proposals() -> dict[str, Any]:
 # ------------------------------------------------------------- tables
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Setup:
     """[setup]: what concerns the whole host."""
 
@@ -160,7 +161,7 @@ class Setup:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ProposalSet:
     """[proposals.NAME]: what IKE and ESP may use, most wanted first. A list that is missing is the built-in one."""
 
@@ -178,7 +179,7 @@ class ProposalSet:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PeerEntry:
     """[peers.NAME]: whom IKE is spoken with, and how each side proves who it is; or keys that never change."""
 
@@ -278,7 +279,7 @@ class PeerEntry:
         return values.identity_of(self.address)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RuleEntry:
     """[[rules]]: one entry of the SPD (RFC 4301 section 4.4.1); the first that matches a packet decides."""
 
@@ -375,7 +376,7 @@ DEFAULTS = {
 """[defaults.peers] and [defaults.rules]: for those that do not say it themselves, and may have it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Rule:
     """A rule of good shape and its index in the file, from 0."""
 
@@ -388,7 +389,7 @@ class Rule:
         return ("rules", self.index)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Reference:
     """The names of other tables that the table at `key` mentions."""
 
@@ -397,7 +398,7 @@ class Reference:
     proposals: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Draft:
     """All of a file that has a good shape. `named_*` are all names that the file declares, of bad shape too."""
 

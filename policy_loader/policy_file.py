@@ -8,9 +8,10 @@ file can do it by itself.
 import datetime
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ipc.types import IpAddress, Secret
+from ipc.value import value
 from policy_loader import manual, native, reader, validate
 from policy_loader.compile import FromOutside, Policy, compile_policy
 from policy_loader.credentials import loading
@@ -30,7 +31,7 @@ from policy_loader.validate import Findings
 from policy_loader.values import HostName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class FoundHost:
     """The addresses of a host name, most wanted first, or why there are none (`error` is then not empty)."""
 
@@ -38,7 +39,7 @@ class FoundHost:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class LoadedPolicy:
     """A policy and the secrets it needs; `warnings` have the form of errors."""
 
@@ -47,7 +48,7 @@ class LoadedPolicy:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PolicyFile:
     """A policy file that is good as far as it goes: secrets in files and the addresses of hosts are still to come."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ipc.types import Action
+from ipc.value import value
 from policy_loader import values
 from policy_loader.addresses import Spans, check_group_name, parse_spans
 from policy_loader.errors import Key, Problem, nearest, printable
@@ -51,7 +52,7 @@ _OWN: Mapping[str, _TopLevel] = {
 TABLES: Mapping[str, _TopLevel] = {**_SHARED, **_OWN}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Templates:
     """What a file of templates says, or the shared part of a policy file with that filled in."""
 
@@ -228,13 +229,13 @@ class _Reader:
             return {}, False
         parsers = parsers or self._parsers(cls)
         found = {}
-        for name, value in table.items():
+        for name, given in table.items():
             parse = parsers.get(name)
             if parse is None:
                 self._wrong((*key, name), f"no such key here; {nearest(printable(name), parsers)}")
                 continue
             try:
-                found[name] = parse(value)
+                found[name] = parse(given)
             except ValueError as error:
                 self._bad_value((*key, name), error)
         return found, len(found) == len(table)

@@ -1,8 +1,7 @@
 """The traffic that a rule speaks of, once its defaults are filled in (RFC 4301 section 4.4.1.1)."""
 
-from dataclasses import dataclass
-
 from ipc.types import Action, IpAddress, Mode, PortRange
+from ipc.value import value
 from policy_loader.addresses import Span, Spans, span_of_host, span_of_prefix
 from policy_loader.model import PeerEntry, Rule, RuleEntry
 from policy_loader.values import ICMP, HostName
@@ -11,7 +10,7 @@ ANY_V4, ANY_V6 = span_of_prefix("0.0.0.0/0"), span_of_prefix("::/0")
 ANY: Spans = (ANY_V4, ANY_V6)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Sides:
     """Addresses of both sides. Each has a partner of its family on the other side; with none at all both are empty.
 
@@ -23,7 +22,7 @@ class Sides:
     left_out: tuple[Span, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Selected:
     """A rule with the traffic it covers; for ICMP both ports are the type and code (RFC 4301 section 4.4.1.3)."""
 

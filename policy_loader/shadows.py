@@ -6,8 +6,8 @@ earlier rule. Rules with very many pairs, or very many rules on one pair, are no
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from ipc.value import value
 from policy_loader.addresses import PrefixKey, Spans
 from policy_loader.selectors import Selected
 
@@ -19,7 +19,7 @@ _Lengths = dict[int, set[int]]
 """Prefix lengths in use, by IP version."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Shadow:
     """`rule` never matches; `earlier` is one that is in its way."""
 

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 
 from ipc.algorithms import WEAK_WORDS
 from ipc.identities import is_pattern
 from ipc.types import ANY_PORT, Action, Mode, StartAction
+from ipc.value import value
 from policy_loader import shadows
 from policy_loader.addresses import Spans, span_of_host
 from policy_loader.authentication import check_authentication
@@ -36,7 +36,7 @@ MOST_RULES = 262_144
 Say = Callable[[Key, str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Findings:
     """`problems` forbid the policy; `warnings` are what an operator would want to know."""
 

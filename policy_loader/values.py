@@ -9,11 +9,11 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ipc.types import Identity, IdType, IpAddress, PortRange, Secret
+from ipc.value import value
 from policy_loader import distinguished_names
 from policy_loader.errors import nearest, quoted
 
@@ -121,7 +121,7 @@ class BadItems(ValueError):
         self.items = items
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class IcmpType:
     """An ICMP type, and one code of it or all, as RFC 7296 section 3.13.1 has them; None where a family lacks it."""
 

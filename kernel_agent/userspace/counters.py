@@ -8,8 +8,8 @@ falls between two of them.
 import mmap
 import os
 import struct
-from dataclasses import dataclass
 
+from ipc.value import value
 from kernel_agent.userspace.replay import BITMAP_BYTES
 
 SLOTS = 65536
@@ -34,7 +34,7 @@ class SlotRefused(ValueError):
     """The slot does not exist, or belongs to another SA."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Traffic:
     """Packets and bytes of an SA since it was installed, and when the last one came (monotonic seconds)."""
 
@@ -43,7 +43,7 @@ class Traffic:
     last_used: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Window:
     """A replay window, as in `ReplayWindow`."""
 

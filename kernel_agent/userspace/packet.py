@@ -6,9 +6,9 @@ the first) is None here, which only a selector of any port matches.
 
 import ipaddress
 import struct
-from dataclasses import dataclass
 
 from ipc.types import IpAddress
+from ipc.value import value
 
 ICMP = 1
 IPIP = 4
@@ -45,7 +45,7 @@ _ICMP_QUOTE_BYTES = 548
 FlowKey = tuple[int | bytes, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PacketFields:
     """What selectors are compared with. Addresses are numbers; for ICMP both ports are type * 256 + code."""
 

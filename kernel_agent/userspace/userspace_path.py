@@ -19,6 +19,7 @@ from ipc import messages as m
 from ipc.channel import Handler
 from ipc.messages import PlacedSa, PlaceSa, Sa, SaName
 from ipc.types import DataPathKind
+from ipc.value import value
 from kernel_agent import clean, interfaces, netfilter
 from kernel_agent.data_path import Answered, DataPathError, Done, Listener, Lost, SecurityPolicy
 from kernel_agent.drift import DriftWatch
@@ -55,7 +56,7 @@ class _Place:
     """Not known to count anywhere yet. Harmless if it does: the process goes on with keys that have a slot."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Asked:
     names: tuple[SaName, ...]
     done: Done

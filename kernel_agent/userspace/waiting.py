@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
+
+from ipc.value import value
 
 MAX_PER_RULE = 32
 MAX_PACKETS = 4096
@@ -10,7 +11,7 @@ MAX_WAIT_S = 5.0
 ACQUIRE_INTERVAL_S = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Packet:
     since: float
     data: bytes

@@ -2,12 +2,12 @@
 
 import socket
 import sys
-from dataclasses import dataclass
 
 from ipc.algorithms import EncryptionId
 from ipc.messages import Acquire, Expire, Sa, SaName, Usage
 from ipc.ownership import INNER_MARK, OWNER_TAG, XFRM_TAG_BASE
 from ipc.types import Direction, IpAddress, Mode, PortRange, Prefix, TrafficSelector
+from ipc.value import value
 from kernel_agent.xfrm import constants as c
 from kernel_agent.xfrm import structs
 from kernel_agent.xfrm.algorithms import algorithm_attributes
@@ -21,11 +21,17 @@ SOFT_PACKETS_WITHOUT_ESN = 0xF000_0000
 """Rekey before 32-bit sequence numbers run out (RFC 4303 section 3.3.3)."""
 LONGEST_LIFETIME_S = 10 * 365 * 86400
 MAX_KNOWN_ATTRIBUTES = 400_000
-MAX_SERIAL = (1 << 21) - 1
+FIRST_SA_SERIAL = 1 << 20
+"""From here on the serials of the policies of single SAs."""
+MAX_SERIAL = FIRST_SA_SERIAL - 1
+"""Of the policies of rules."""
+SA_POLICY_USER = XFRM_TAG_BASE | 1
+"""`user` in the selector of a policy of a single SA."""
 _MAX_RULE_ID = (1 << 20) - 1
+_PACKED_SA_POLICY_USER = structs.pack_word(SA_POLICY_USER)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Policy:
     """One XFRM policy, packed: what tells it from others (`direction`, `selector`, `mark`) and what it does."""
 
@@ -66,7 +72,7 @@ class PolicyEntry:
         return f"PolicyEntry({self.index:#x}, {self.priority}, {self.action}, {self.template.hex()})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class InstalledPolicy:
     """A policy that the kernel has, under its index."""
 
@@ -74,7 +80,7 @@ class InstalledPolicy:
     policy: Policy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class InstalledSa:
     """An SA of ours that exists, and the rule it was installed for."""
 
@@ -168,6 +174,11 @@ def describe_key(key: bytes) -> str:
 def packed_family(version: int) -> bytes:
     """The address family as it stands in a selector."""
     return int(socket.AF_INET if version == 4 else socket.AF_INET6).to_bytes(2, sys.byteorder)
+
+
+def is_of_sa(key: bytes) -> bool:
+    """Whether it is the key of a policy of a single SA."""
+    return key[53:57] == _PACKED_SA_POLICY_USER
 
 
 class PolicyReader:

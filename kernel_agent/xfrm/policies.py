@@ -7,12 +7,13 @@ Rule order becomes priority, and the lower number wins: a rule has the PRIORITIE
 import ipaddress
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from ipc.messages import KernelRule
 from ipc.ownership import INNER_MARK, INTERFACE_MARK_MASK, interface_mark
 from ipc.types import ANY_PORT, Action, Direction, IpAddress, Mode, PortRange, Prefix
+from ipc.value import value
 from kernel_agent.xfrm import structs
 from kernel_agent.xfrm.constants import PolicyAction
 from kernel_agent.xfrm.messages import ICMP_PROTOCOLS, Policy, icmp_masks, port_masks, reqid_of
@@ -35,7 +36,7 @@ _NO_INTERFACES: Mapping[str, int] = MappingProxyType({})
 INNER = structs.pack_mark(INNER_MARK, INNER_MARK)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PolicyPlan:
     """All policies that should be there."""
 
@@ -47,7 +48,7 @@ class PolicyPlan:
     """After all rules; their priority is final."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Flow:
     """What one policy can say of a rule: a pair of prefixes and of masked ports, as packets that leave have them."""
 
@@ -293,7 +294,7 @@ def _template(rule: KernelRule, flow: Flow, outward: bool) -> bytes:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _PortPair:
     source: MaskedPort
     destination: MaskedPort

@@ -3,9 +3,9 @@
 import errno
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from ipc.types import Direction
+from ipc.value import value
 from kernel_agent import ranks
 from kernel_agent.data_path import DataPathError
 from kernel_agent.reconcile import PolicyDiff, policy_diff
@@ -25,11 +25,12 @@ _DUMP_QUESTION = bytes(64)
 _FAMILY_BYTES = {4: 4, 6: 16}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Tables:
-    """What the kernel has: our policies, and the keys of those that are not ours."""
+    """What the kernel has: our policies of rules and those of single SAs, and the keys of all that are not ours."""
 
     ours: dict[bytes, PolicyEntry]
+    of_sas: dict[bytes, PolicyEntry]
     foreign: set[bytes]
 
 
@@ -58,6 +59,14 @@ class PolicyTable:
         wanted = _ranked(plan, before)
         self._lead_to(wanted, before)
         return before
+
+    def priorities(self) -> dict[bytes, int]:
+        """Of the policies of rules, by key."""
+        return {key: entry.priority for key, entry in self._read().ours.items()}
+
+    def of_sas(self) -> dict[bytes, PolicyEntry]:
+        """The policies of single SAs (`sa_policies`), which `install` leaves alone."""
+        return self._read().of_sas
 
     def restore(self, before: Mapping[bytes, PolicyEntry]) -> None:
         """Back to what `install` returned; DataPathError where the kernel does not let us."""
@@ -99,7 +108,8 @@ class PolicyTable:
 
     def remove_all(self) -> int:
         """Removes every policy of ours; returns how many there were."""
-        present = self._read().ours
+        tables = self._read()
+        present = tables.ours | tables.of_sas
         self._apply({}, present)
         if len(present) >= THRESHOLDS_FROM_POLICIES:
             for attribute, bits in ((SpdAttribute.IPV4_HTHRESH, 32), (SpdAttribute.IPV6_HTHRESH, 128)):
@@ -109,15 +119,16 @@ class PolicyTable:
 
     def _read(self) -> _Tables:
         ours: dict[bytes, PolicyEntry] = {}
+        of_sas: dict[bytes, PolicyEntry] = {}
         foreign: set[bytes] = set()
         read = self._reader.read
         for body in self._requests.dump_bodies(XfrmMessage.GETPOLICY, _DUMP_QUESTION):
             key, entry = read(body)
             if messages.is_tagged(entry.index):
-                ours[key] = entry
+                (of_sas if messages.is_of_sa(key) else ours)[key] = entry
             else:
                 foreign.add(key)
-        return _Tables(ours=ours, foreign=foreign)
+        return _Tables(ours=ours, of_sas=of_sas, foreign=foreign)
 
     def _lead_to(self, wanted: Mapping[bytes, PolicyEntry], before: Mapping[bytes, PolicyEntry]) -> None:
         diff = policy_diff(wanted, before)

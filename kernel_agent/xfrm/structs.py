@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ipc.types import IpAddress, Prefix
+from ipc.value import value
 from kernel_agent.xfrm import constants as c
 
 _htons = socket.htons
@@ -39,7 +40,7 @@ class Malformed(ValueError):
     """Bytes from the kernel that are too short for what they should be."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class MaskedPort:
     """A port, or ICMP type or code, under a mask; mask 0 is any."""
 
@@ -50,7 +51,7 @@ class MaskedPort:
 ANY_MASKED_PORT = MaskedPort(port=0, mask=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Selector:
     """Which packets: as the kernel compares them, from the packet's own point of view."""
 
@@ -162,7 +163,7 @@ def pack_policy_info(selector: bytes, *, priority: int, index: int, direction: i
     return _POLICY_INFO.pack(selector, *_UNLIMITED, priority, index, direction, action, 0, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PolicyInfo:
     """What matters of a struct xfrm_userpolicy_info."""
 
@@ -203,6 +204,28 @@ def pack_template(
     return _TEMPLATE.pack(*id_fields, family, pack_address(source), reqid, mode, 0, 0, every, every, every)
 
 
+def with_spi(template: bytes, spi: int) -> bytes:
+    """A packed template that only the SA of this SPI fits."""
+    return template[:16] + struct.pack("!I", spi) + template[20:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateTarget:
+    """The SA that a template with an SPI is for."""
+
+    spi: int
+    destination: IpAddress
+    reqid: int
+
+
+def template_target(data: bytes) -> TemplateTarget:
+    """That of the first template in `data`; Malformed if that is too short."""
+    if len(data) < _TEMPLATE.size:
+        raise Malformed(f"template: {len(data)} bytes, not {_TEMPLATE.size}")
+    destination, spi, _protocol, family, _source, reqid = _TEMPLATE.unpack_from(data)[:6]
+    return TemplateTarget(spi=int.from_bytes(spi), destination=unpack_address(destination, family), reqid=reqid)
+
+
 def template_reqid(data: bytes) -> int:
     """The reqid of the first template in `data`; Malformed if that is too short."""
     if len(data) < _TEMPLATE.size:
@@ -210,7 +233,7 @@ def template_reqid(data: bytes) -> int:
     return int(_TEMPLATE.unpack_from(data)[5])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SaInfo:
     """What matters of a struct xfrm_usersa_info. Lifetimes; 0 seconds, XFRM_INF bytes or packets are never."""
 

@@ -23,6 +23,7 @@ from kernel_agent.xfrm.messages import InstalledSa
 from kernel_agent.xfrm.netlink import MonitorSocket, NetlinkError, Request, RequestSocket
 from kernel_agent.xfrm.policies import PolicyPlan, kernel_policies
 from kernel_agent.xfrm.policy_table import PolicyTable
+from kernel_agent.xfrm.sa_policies import SaPolicies
 from kernel_agent.xfrm.structs import Malformed
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class XfrmPath:
         self._named: set[int] = set()
         """Interfaces whose packets are marked for the policies."""
         self._policy_plan = LastResult(kernel_policies)
+        self._sa_policies = SaPolicies(self.requests, self._policies)
         self._drift = DriftWatch(self.requests, self._policies)
         self._listener: Listener | None = None
 
@@ -80,6 +82,7 @@ class XfrmPath:
             self._drop_leftovers()
             netfilter.install(self._netfilter, 0, named)
             self._named = named
+            self._sa_policies.follow(policy.rules, interfaces.indexes(policy.rules))
             self._drift.settle()
         except OSError as error:
             raise DataPathError(f"the kernel did not take the policy: {error.strerror}") from error
@@ -111,11 +114,17 @@ class XfrmPath:
         errors = self.requests.transact(requests)
         refused = next((error for error in errors if error is not None), None)
         if refused is None:
-            done("")
+            self._add_policies(sas, done)
             return
         added = [sa for sa, error in zip(sas, errors, strict=True) if error is None]
         self._delete([SaName(spi=sa.spi, destination=sa.destination) for sa in added])
         done(f"the kernel refused the SA: {refused.strerror}")
+
+    def _add_policies(self, sas: tuple[Sa, ...], done: Done) -> None:
+        reason = self._sa_policies.add(sas)
+        if reason:
+            self._delete([SaName(spi=sa.spi, destination=sa.destination) for sa in sas])
+        done(reason)
 
     def restore_sas(self, sas: tuple[Sa, ...], lost: Lost) -> None:
         """Installs those that are missing; the others live in the kernel and need nothing.
@@ -128,6 +137,8 @@ class XfrmPath:
             name = SaName(spi=sa.spi, destination=sa.destination)
             if name not in present:
                 self.add_sas((sa,), functools.partial(self._restored, sa.direction, name, lost))
+            elif reason := self._sa_policies.add((sa,)):
+                lost(name, reason)
 
     def _restored(self, direction: Direction, name: SaName, lost: Lost, reason: str) -> None:
         if reason:
@@ -161,6 +172,7 @@ class XfrmPath:
         self._netfilter.close()
 
     def _delete(self, names: list[SaName]) -> str:
+        self._sa_policies.remove(names)
         for error in self.requests.transact([Request(XfrmMessage.DELSA, messages.sa_id(name)) for name in names]):
             if error is not None and error.errno not in _GONE:
                 return f"the kernel did not delete the SA: {error.strerror}"
@@ -187,6 +199,8 @@ class XfrmPath:
             elif kind == XfrmMessage.EXPIRE:
                 expire = messages.expire(body)
                 if expire is not None:
+                    if expire.hard:
+                        self._sa_policies.remove([expire.sa])
                     listener.on_expire(expire)
         except Malformed as error:
             log.warning("an XFRM event made no sense: %s", error)

@@ -7,7 +7,7 @@ import datetime
 import functools
 import hashlib
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
 from cryptography import x509
@@ -15,6 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
 from ipc import distinguished_name
+from ipc.value import value
 from policy_loader.credentials import keys
 from policy_loader.credentials.keys import PublicKey
 
@@ -40,7 +41,7 @@ class CertificateError(ValueError):
 E = TypeVar("E", bound=x509.ExtensionType)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Certificate:
     """A certificate whose parts could all be read. Two with the same DER are the same."""
 

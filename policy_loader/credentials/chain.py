@@ -9,13 +9,13 @@ not known here, those for policies among them, refuses the certificate.
 import datetime
 import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from ipc import distinguished_name
+from ipc.value import value
 from policy_loader.credentials import certificates, name_constraints, revocation
 from policy_loader.credentials.certificates import Certificate, same_name
 from policy_loader.credentials.revocation import RevocationRules, Revoked, Status
@@ -55,7 +55,7 @@ class ChainRefused(Exception):
     """No chain leads to a trusted authority; says which certificate fails which check, for our operator."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Trust:
     """Whom a peer's certificate must come from, and what else is looked at."""
 

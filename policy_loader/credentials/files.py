@@ -1,14 +1,13 @@
 """What a file must be, by mode and owner, before it is believed or kept."""
 
-from dataclasses import dataclass
-
 from ipc.types import Secret
+from ipc.value import value
 from policy_loader.sources import file
 
 _WRITABLE_BY_OTHERS = 0o022
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class FetchedFile:
     """A file that a policy names, or why it can't be had (`error` is then not empty)."""
 

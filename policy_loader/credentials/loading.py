@@ -5,7 +5,6 @@ Each file is read once, however many peers name it. What is wrong is gathered, s
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from cryptography.x509 import BasicConstraints
@@ -13,6 +12,7 @@ from cryptography.x509 import BasicConstraints
 from ipc import distinguished_name
 from ipc.messages import MAX_CERTIFICATE_BYTES, CertificateData
 from ipc.types import CertificateEncoding, Identity, IdType, Secret
+from ipc.value import value
 from policy_loader.credentials import certificates, keys, revocation, store
 from policy_loader.credentials.certificates import Certificate
 from policy_loader.credentials.chain import MOST_CERTIFICATES, Trust
@@ -32,7 +32,7 @@ KEY_HASH_BYTES = 20
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PublicFacts:
     """What the worker may know of a peer's credentials."""
 

@@ -6,7 +6,6 @@ nothing; where the policy names a file with one and it says nothing, the certifi
 
 import datetime
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from ipc.value import value
 from policy_loader.credentials import certificates
 from policy_loader.credentials.certificates import Certificate, CertificateError, same_name
 from policy_loader.credentials.files import FetchedFile, public_of
@@ -31,7 +31,7 @@ class Revoked(Exception):
     """The certificate is revoked, or can't be shown not to be; says which and why, for our operator."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Crl:
     """A CRL that could be read."""
 
@@ -42,7 +42,7 @@ class Crl:
     parsed: x509.CertificateRevocationList
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Status:
     """What is known of revocations: from the policy's files, or from a peer."""
 
@@ -71,7 +71,7 @@ class StatusFile:
         return ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RevocationRules:
     """What a peer's entry in the policy says of revocation. `required`: nothing known is as bad as revoked."""
 
@@ -161,7 +161,7 @@ def _ask(status: Status, certificate: Certificate, issuer: Certificate, now: dat
     ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Answer:
     """What one CRL or response says of one certificate; `text` is why it is neither good nor nothing."""
 

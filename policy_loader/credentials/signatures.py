@@ -7,7 +7,6 @@ own methods 9 to 11 (RFC 4754), and method 1, RSA with SHA-1 (RFC 7296 section 3
 
 import functools
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from cryptography.exceptions import InvalidSignature
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from ipc import der
 from ipc.types import OFFERED_SIGNATURE_HASHES, AuthMethod, SignatureHash
+from ipc.value import value
 from policy_loader.credentials.keys import CURVES, PrivateKey, PublicKey, name_of
 
 _HASHES: Mapping[SignatureHash, hashes.HashAlgorithm] = MappingProxyType(
@@ -33,7 +33,7 @@ class SignatureRefused(Exception):
     """A signature that is wrong or of a kind that is not taken, or that can't be made; says why, for our operator."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Signature:
     """The content of an AUTH payload."""
 
@@ -41,7 +41,7 @@ class Signature:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SigningRules:
     """What a peer's entry in the policy says of signatures."""
 
@@ -110,7 +110,7 @@ ED25519_IDENTIFIER = bytes.fromhex("300506032b6570")
 ED448_IDENTIFIER = bytes.fromhex("300506032b6571")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Algorithm:
     """What an AlgorithmIdentifier says."""
 

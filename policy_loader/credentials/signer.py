@@ -11,13 +11,13 @@ have the peer's AUTH made, nor anything that is good for another purpose.
 import datetime
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from ipc import identities
 from ipc.algorithms import PRF_BYTES, PRF_DIGESTS
 from ipc.messages import CertificateData, ComputeAuth, Peer, VerifyAuth
 from ipc.types import AuthMethod, CertificateEncoding, Identity, Secret
+from ipc.value import value
 from policy_loader.credentials import certificates, chain, keys, revocation, signatures
 from policy_loader.credentials.certificates import Certificate, CertificateError
 from policy_loader.credentials.chain import ChainRefused, Trust
@@ -51,7 +51,7 @@ class NotAuthentic(Exception):
     """The peer has not shown who it is; the text says which check failed, and is for our operator only."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class OwnAuth:
     """Our AUTH, and the CERT payloads that go with it."""
 

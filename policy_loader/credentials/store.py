@@ -2,9 +2,10 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ipc.types import Secret
+from ipc.value import value
 from policy_loader import values
 from policy_loader.credentials.certificates import Certificate
 from policy_loader.credentials.chain import Trust
@@ -25,7 +26,7 @@ class AuthKind(enum.Enum):
     PUBLIC_KEY = "public-key"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class OwnKey:
     """What we sign with towards a peer."""
 
@@ -34,7 +35,7 @@ class OwnKey:
     """Ours, then those that lead from it to an authority; empty where the bare key is known to the peer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PeerCredentials:
     """How we and one peer authenticate. What a kind does not need is None."""
 

@@ -1,8 +1,7 @@
 """What a file with a policy or a secret must be before a byte of it is read: root's, and closed to everybody else."""
 
-from dataclasses import dataclass
-
 from ipc.types import Secret
+from ipc.value import value
 
 _BITS = (
     (0o040, "the group may read it"),
@@ -14,7 +13,7 @@ _BITS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SourceFile:
     """A policy in a file (`PolicySource`), as the supervisor has read it."""
 
