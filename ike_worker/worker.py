@@ -9,7 +9,6 @@ import logging
 import os
 import time
 from collections import deque
-from dataclasses import dataclass
 
 from ike_worker.ikev2 import events
 from ike_worker.ikev2.engine import Datagram, Endpoint, Engine
@@ -28,6 +27,7 @@ from ipc.errors import MessageRefused
 from ipc.loop import Timer
 from ipc.process import RoleProcess
 from ipc.types import Secret, StartAction
+from ipc.value import value
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ STATUS_DELAY_S = 0.1
 """Status for people gathers this long before it goes to the supervisor."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class HeldDatagrams:
     """Datagrams that wait until the supervisor holds checkpoint `sequence`."""
 

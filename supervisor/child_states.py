@@ -8,8 +8,8 @@ DOWN -> STARTING -> UP
 
 import enum
 import logging
-from dataclasses import dataclass
 
+from ipc.value import value
 from supervisor.errors import IllegalTransition
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class ChildState(enum.Enum):
     WAITING = "waiting"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Transition:
     """One allowed step, and when it is taken."""
 

@@ -2,16 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from ipc.messages import PolicyDrift
 from ipc.status import Finding
+from ipc.value import value
 
 SHOWN_S = 600.0
 """So long status tells of it, or until a policy is enforced anew."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Seen:
     drift: PolicyDrift
     at: float

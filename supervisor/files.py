@@ -8,15 +8,15 @@ import contextlib
 import dataclasses
 import os
 import stat
-from dataclasses import dataclass
 
 from ipc.generations import templates_of
 from ipc.messages import MAX_POLICY_BYTES, MAX_TEMPLATES_BYTES
 from ipc.types import Secret
+from ipc.value import value
 from supervisor.errors import FileMissing, FileRefused
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class FileContent:
     """A file as it was read."""
 

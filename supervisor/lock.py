@@ -7,10 +7,11 @@ import fcntl
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from ipc.process import process_start_time
+from ipc.value import value
 from supervisor.errors import AlreadyRunning, StartFailed
 
 LOCK_NAME = "ipsecd.lock"
@@ -19,7 +20,7 @@ PAUSE_S = 0.02
 """A status command that looks whether the lock is held has it for some microseconds itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class LockHolder:
     """Which process of which boot holds a lock; the fields of the file's JSON."""
 

@@ -6,12 +6,12 @@ Each question has one end: the worker's answer, or that the worker does not answ
 import itertools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ipc import messages as m
 from ipc import wishes as w
 from ipc.channel import Handler
 from ipc.loop import Loop, Timer
+from ipc.value import value
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ NOT_READY = "the IKE worker is not ready: try again in a moment, or see ipsecctl
 Answer = w.SasListed | w.FailureTold | w.CaptureKeys
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Asked:
     """A question on its way."""
 

@@ -9,9 +9,9 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ipc import messages as m
+from ipc.value import value
 from supervisor.files import FileContent
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def first_line(errors: tuple[str, ...]) -> str:
     return errors[0].partition("\n")[0] if errors else ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Policy:
     """A policy file on its way or in force."""
 

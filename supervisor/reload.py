@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipc import messages as m
 from ipc.loop import Loop, Timer
 from ipc.patience import patient
+from ipc.value import value
 from supervisor import notify
 from supervisor.cuts import plan_of
 from supervisor.errors import FileRefused
@@ -31,7 +32,7 @@ Told = Callable[[m.CommandDone], None]
 """Called once with the end of a command."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Surroundings:
     """What a reload asks of the rest of the instance."""
 

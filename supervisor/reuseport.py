@@ -13,7 +13,8 @@ with 0: the worker's first socket.
 import ctypes
 import socket
 import struct
-from dataclasses import dataclass
+
+from ipc.value import value
 
 SO_ATTACH_REUSEPORT_CBPF = 51
 WORKER_INDEX = 0
@@ -27,7 +28,7 @@ _BPF_JSET_K = 0x45
 _BPF_RET_K = 0x06
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Instruction:
     """One `struct sock_filter`."""
 

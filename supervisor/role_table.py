@@ -1,11 +1,10 @@
 """The roles that a supervisor starts: one row each, in the order of starting; stopping goes the other way."""
 
-from dataclasses import dataclass
-
 from ipc.roles import MODULES, Role
+from ipc.value import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RoleRow:
     """What a role needs to run."""
 

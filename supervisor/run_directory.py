@@ -3,9 +3,10 @@
 import json
 import os
 import stat
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from ipc.links import LINKS, socket_path
+from ipc.value import value
 from supervisor.errors import StartFailed
 
 LINKS_DIRECTORY = "links"
@@ -18,7 +19,7 @@ MAX_SOCKET_PATH = 107
 """sun_path of a Unix socket, without its ending zero (unix(7))."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SavedRole:
     """A child, as the saved information names it."""
 
@@ -27,7 +28,7 @@ class SavedRole:
     start_time: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SavedState:
     """What others can read about a running instance, also when it does not answer."""
 

@@ -1,7 +1,8 @@
 """What an operator chooses on the command line."""
 
 import os
-from dataclasses import dataclass
+
+from ipc.value import value
 
 DEFAULT_INSTANCE = "/run/ipsecd"
 DEFAULT_SPD = "/etc/ipsec.spd"
@@ -9,7 +10,7 @@ LOG_LEVELS = ("WARNING", "INFO", "DEBUG")
 """By message level: 0 quiet, 1 a line for each negotiation, 2 verbose."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Settings:
     """One instance of ipsecd."""
 

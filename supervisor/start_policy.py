@@ -4,15 +4,15 @@ A file that does not exist is not replaced by anything: the instance is not conf
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from ipc.value import value
 from supervisor.errors import FileMissing, FileRefused
 from supervisor.files import FileContent, read_policy
 from supervisor.generations import Generations
 from supervisor.policy import first_line
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Candidate:
     """A policy to try, and why it is not the policy file; empty if it is."""
 

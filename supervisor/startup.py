@@ -9,12 +9,12 @@ loader hold but another role fails again and again, the start ends with what the
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ipc import messages as m
 from ipc.patience import patient
 from ipc.roles import Role
 from ipc.types import DataPathKind
+from ipc.value import value
 from supervisor import secure_mode, sockets
 from supervisor.channels import open_listeners
 from supervisor.child import Child
@@ -26,7 +26,7 @@ from supervisor.start_policy import Candidate, StartPolicies
 START_WITHIN_S = patient(10.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Started:
     """What runs now."""
 

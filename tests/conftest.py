@@ -4,11 +4,15 @@ import os
 import shutil
 
 import pytest
+from hypothesis import settings
 
 from ipc.patience import VARIABLE
 
 # Several tests run at once on few cores.
 os.environ.setdefault(VARIABLE, "3")
+# The same examples in each run, however long one takes; `pytest --hypothesis-profile=default` looks for new ones.
+settings.register_profile("same", derandomize=True, deadline=None, database=None)
+settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

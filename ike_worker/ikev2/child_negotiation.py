@@ -1,7 +1,7 @@
 """What IKE_AUTH and CREATE_CHILD_SA have in common: offering, accepting and making a Child SA. RFC 7296 section 1.3."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ike_worker.ikev2.child_sa import SWITCH_OUTBOUND_S, ChildSa, make_sa
 from ike_worker.ikev2.context import Context, Work
@@ -30,12 +30,13 @@ from ike_worker.ikev2.wire.traffic_selectors import TrafficSelectorsInitiator, T
 from ike_worker.ikev2.wish import Wish
 from ipc.messages import NegotiationRule, Sa
 from ipc.types import Direction, Mode, StartAction, TrafficSelector
+from ipc.value import value
 
 MAX_PARTS = 16
 """In how many Child SAs a responder may cut what we ask for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Agreement:
     """What both sides agreed on for a Child SA; selectors from our side."""
 
@@ -52,7 +53,7 @@ class Agreement:
         return self.chosen.suite
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SaPair:
     """Both directions of a Child SA."""
 

@@ -12,7 +12,6 @@ import logging
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ike_worker.ikev2 import events
@@ -34,6 +33,7 @@ from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wish import INHERITED_WISHES, Wish, WishKind
 from ipc.messages import CertificateData, Sa, SaName
 from ipc.types import AuthMethod, EndAction, IpAddress
+from ipc.value import value
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Job(Generic[T]):
         self.question: events.Question | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Ghost:
     """The last response of an IKE SA that is no more."""
 
@@ -84,7 +84,7 @@ class Ghost:
     until: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class OwnAuth:
     """AUTH as the policy loader made it."""
 
@@ -93,7 +93,7 @@ class OwnAuth:
     certificates: tuple[CertificateData, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Verdict:
     """What the policy loader says of the peer's AUTH; `reason` is why not."""
 
@@ -101,7 +101,7 @@ class Verdict:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Request:
     """A request that is ready to be sealed, with what must be remembered until its response."""
 
@@ -113,7 +113,7 @@ class Request:
     key_exchange: KeyExchangeSeed | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Response:
     """A response that is ready to be sealed."""
 

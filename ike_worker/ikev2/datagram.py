@@ -1,8 +1,7 @@
 """UDP datagrams and their ends, as the engine sees them: without the non-ESP marker of RFC 3948."""
 
-from dataclasses import dataclass
-
 from ipc.types import IpAddress
+from ipc.value import value
 
 IKE_PORT = 500
 NAT_TRAVERSAL_PORT = 4500
@@ -14,7 +13,7 @@ _UDP_BYTES = 8
 _MARKER_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Endpoint:
     """An address and a UDP port."""
 
@@ -25,7 +24,7 @@ class Endpoint:
         return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Datagram:
     """A datagram to send. An unspecified `local` address leaves the source address to routing."""
 

@@ -6,7 +6,6 @@ under way at a time. To add an exchange: a file in `exchanges/`, and rows in the
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from ike_worker.ikev2.context import Context, Ending, Request, Response, Work
@@ -29,6 +28,7 @@ from ike_worker.ikev2.wire.message import Header, parse_message, parse_plaintext
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wire.sa import SecurityAssociation
 from ike_worker.ikev2.wish import Wish, WishKind
+from ipc.value import value
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def _is_repeated(sa: IkeSa, header: Header, data: bytes) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Opened:
     """A message of the peer: its contents, or what is wrong with an authentic one, or neither."""
 

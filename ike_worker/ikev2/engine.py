@@ -8,7 +8,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ike_worker.ikev2 import dialogue, snapshot, timers
 from ike_worker.ikev2.child_negotiation import is_served
@@ -40,6 +40,7 @@ from ike_worker.ikev2.wish import Wish, WishKind
 from ipc.messages import Acquire, CertificateData, HalfOpenLimits, IkeSaStatus, NegotiationRule, Peer, Sa, Usage
 from ipc.peers import goes_on
 from ipc.types import AuthMethod
+from ipc.value import value
 
 __all__ = ["Changes", "Datagram", "Endpoint", "Engine"]
 
@@ -49,7 +50,7 @@ _FLAGS_OFFSET = 19
 _PROTECTED = frozenset({PayloadType.ENCRYPTED, PayloadType.ENCRYPTED_FRAGMENT})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Changes:
     """IKE SAs by our own SPI: those that need a new checkpoint, and those that are no more."""
 

@@ -1,13 +1,12 @@
 """What the engine wants from outside, and what it tells. One of its methods answers each event that has a token."""
 
-from dataclasses import dataclass
-
 from ipc.algorithms import PrfId
 from ipc.messages import CertificateData, Sa, SaName
 from ipc.types import Secret
+from ipc.value import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class AllocateSpi:
     """An inbound SPI is wanted. Answer: `spi_allocated`."""
 
@@ -15,7 +14,7 @@ class AllocateSpi:
     rule_id: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ComputeAuth:
     """Our AUTH is wanted. Fields as in `ipc.messages.ComputeAuth`. Answer: `auth_computed`, `auth_refused`."""
 
@@ -31,7 +30,7 @@ class ComputeAuth:
     requested_encodings: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class VerifyAuth:
     """Is this the peer's AUTH? Fields as in `ipc.messages.VerifyAuth`. Answer: `auth_verified`, `auth_refused`."""
 
@@ -48,7 +47,7 @@ class VerifyAuth:
     certificates: tuple[CertificateData, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class InstallSas:
     """Install these, all or none, in this order. Answer: `sas_installed`, `sas_refused`."""
 
@@ -56,21 +55,21 @@ class InstallSas:
     sas: tuple[Sa, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class DeleteSas:
     """Remove these; no answer. May name SAs of an InstallSas that is not answered yet: keep the order."""
 
     sas: tuple[SaName, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class QueryUsage:
     """How much traffic have these seen? Answer: `sas_used`; none is needed."""
 
     sas: tuple[SaName, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class IkeSaEstablished:
     """An IKE SA stands: both sides are authenticated, or a rekey has replaced an older one."""
 
@@ -80,7 +79,7 @@ class IkeSaEstablished:
     """Our SPI of the one that it replaces by a rekey; empty if it does not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ChildSaEstablished:
     """A Child SA stands. `rekeyed_spi_in` is the inbound SPI of the one that it replaces."""
 
@@ -91,7 +90,7 @@ class ChildSaEstablished:
     rekeyed_spi_in: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ChildSaClosed:
     """A Child SA is no more."""
 
@@ -101,7 +100,7 @@ class ChildSaClosed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class IkeSaClosed:
     """An IKE SA that stood is no more."""
 
@@ -110,7 +109,7 @@ class IkeSaClosed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class NegotiationFailed:
     """No SA came of it. `rule` is empty where the IKE SA itself failed and no rule had asked for it."""
 
@@ -120,7 +119,7 @@ class NegotiationFailed:
     """A sentence for people."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class IkeSaNotRekeyed:
     """An IKE SA stands as before; its rekey is tried again later."""
 
@@ -128,7 +127,7 @@ class IkeSaNotRekeyed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class OrderEnded:
     """What an operator has asked for is done, if `failure` is empty; otherwise that says to people why not."""
 
@@ -136,7 +135,7 @@ class OrderEnded:
     failure: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class AllClosed:
     """After `close_all`: every DELETE is answered or given up."""
 

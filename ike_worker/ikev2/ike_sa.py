@@ -17,6 +17,7 @@ from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wish import Wish, WishKind
 from ipc.algorithms import IntegrityId, KeyExchangeId, cipher_name
 from ipc.messages import IkeSaStatus, Peer
+from ipc.value import value
 
 NO_SPI = bytes(8)
 """SPIr of a first message (RFC 7296 section 3.1)."""
@@ -134,7 +135,7 @@ class Handshake:
     """HALF_OPEN: when the initiator's time is up."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Origin:
     """How an IKE SA came into being: the handshake, whatever has been rekeyed since."""
 
@@ -148,7 +149,7 @@ class Origin:
     """It was made to take the place of what stood (RFC 7296 section 2.8.3)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Handover:
     """An IKE SA gives its Child SAs to another one with the same peer, and ends."""
 

@@ -1,7 +1,6 @@
 """Choosing: proposals (RFC 7296 sections 2.7 and 3.3.6) and traffic selectors (section 2.9). Pure functions."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from ike_worker.ikev2.crypto.keymat import ChildSuite, IkeSuite
@@ -19,6 +18,7 @@ from ipc.algorithms import (
     cipher_sizes,
 )
 from ipc.types import TrafficSelector
+from ipc.value import value
 
 MAX_SELECTORS = 64
 """How many selectors one side of a Child SA has at most."""
@@ -29,7 +29,7 @@ Id = TypeVar("Id", PrfId, IntegrityId, KeyExchangeId, EsnId)
 _ESP_SPI_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ChosenIke:
     """An IKE suite, and the proposal as it is sent back."""
 
@@ -37,7 +37,7 @@ class ChosenIke:
     proposal: Proposal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ChosenChild:
     """A Child SA suite, and the proposal as it is sent back, without our SPI; `spi` is the peer's."""
 

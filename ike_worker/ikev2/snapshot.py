@@ -5,7 +5,6 @@ and our own is sent again. The fields hold only types that `ipc/codec.py` knows.
 """
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Annotated
 
 from ike_worker.ikev2.child_sa import ChildSa
@@ -19,6 +18,7 @@ from ike_worker.ikev2.wish import Wish
 from ipc.algorithms import KeyExchangeId
 from ipc.messages import Peer, Sa
 from ipc.types import MaxLength, Name, Secret
+from ipc.value import value
 
 MAX_FRAGMENTS = 256
 """Of one message of ours: the longest one fits into fewer."""
@@ -27,7 +27,7 @@ MAX_CHILDREN = 4096
 MAX_WISHES = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ChildSaState:
     """A Child SA; see `ChildSa`."""
 
@@ -47,7 +47,7 @@ class ChildSaState:
     idle_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PendingState:
     """Our request under way; see `Pending`."""
 
@@ -67,7 +67,7 @@ class PendingState:
     candidate: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class IkeSaState:
     """An IKE SA with its Child SAs, its message window and its wishes; see `IkeSa`."""
 

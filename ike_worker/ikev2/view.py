@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ike_worker.ikev2.child_sa import ChildSa, sa_name
 from ike_worker.ikev2.context import Context
@@ -10,12 +10,13 @@ from ike_worker.ikev2.iana import ExchangeType, name_of
 from ike_worker.ikev2.ike_sa import IkeSa
 from ike_worker.ikev2.states import ChildState, State
 from ipc.messages import NegotiationRule, SaName
+from ipc.value import value
 from ipc.wishes import EspSaKeys, Failure, IkeSaKeys, ListedChildSa, ListedIkeSa
 
 _REKEYED_BY_NAME = frozenset({ChildState.INSTALLED, ChildState.REKEYING})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SaPairName:
     """The names of both directions of a Child SA."""
 

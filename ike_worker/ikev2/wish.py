@@ -1,9 +1,9 @@
 """What we want of a peer: the requests that an IKE SA still has to make, one at a time (RFC 7296 section 2.3)."""
 
 import enum
-from dataclasses import dataclass
 
 from ipc.types import TrafficSelector
+from ipc.value import value
 
 
 class WishKind(enum.IntEnum):
@@ -21,7 +21,7 @@ INHERITED_WISHES = frozenset({WishKind.CREATE_CHILD, WishKind.REKEY_CHILD, WishK
 """Those that a rekey of the IKE SA hands on: whoever wanted the old one deleted wants no new one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Wish:
     """One request to be made. Fields that a kind has no use for keep their defaults."""
 

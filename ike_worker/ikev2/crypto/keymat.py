@@ -1,13 +1,12 @@
 """Keys of IKE SAs and Child SAs. RFC 7296 sections 2.14, 2.17 and 2.18."""
 
-from dataclasses import dataclass
-
 from ike_worker.ikev2.crypto.prf import prf, prf_plus
 from ipc.algorithms import INTEGRITY_KEY_BYTES, PRF_BYTES, Cipher, IntegrityId, KeyExchangeId, PrfId, cipher_sizes
 from ipc.types import Secret
+from ipc.value import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class IkeSuite:
     """The algorithms that an IKE SA was negotiated with."""
 
@@ -17,7 +16,7 @@ class IkeSuite:
     key_exchange: KeyExchangeId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class IkeKeys:
     """SK_d, SK_ai, SK_ar, SK_ei, SK_er, SK_pi, SK_pr (RFC 7296 section 2.14). In SK_e a salt stands behind the key."""
 
@@ -30,7 +29,7 @@ class IkeKeys:
     sk_pr: Secret
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ChildSuite:
     """The algorithms that a Child SA was negotiated with. `key_exchange` NONE: no fresh one."""
 
@@ -40,7 +39,7 @@ class ChildSuite:
     key_exchange: KeyExchangeId = KeyExchangeId.NONE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ChildKeys:
     """Keys of both directions; _i protects what the initiator of the exchange sends. A salt stands behind the key."""
 

@@ -3,8 +3,6 @@
 An order is looked at whenever something has happened, and hears of events; each ends with one OrderEnded.
 """
 
-from dataclasses import dataclass
-
 from ike_worker.ikev2.context import Context
 from ike_worker.ikev2.events import (
     ChildSaClosed,
@@ -18,12 +16,13 @@ from ike_worker.ikev2.events import (
 )
 from ike_worker.ikev2.states import ChildState
 from ike_worker.ikev2.wish import WishKind
+from ipc.value import value
 
 DONE = ""
 """An order that has not failed for any reason."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Up:
     """A rule is to have a Child SA."""
 
@@ -43,7 +42,7 @@ class Up:
         return event.reason if isinstance(event, NegotiationFailed) and event.rule == self.rule else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class DownRule:
     """A rule is to have no Child SA."""
 
@@ -64,7 +63,7 @@ class DownRule:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class DownPeer:
     """There is to be no IKE SA with a peer."""
 
@@ -79,7 +78,7 @@ class DownPeer:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RekeyChild:
     """Another Child SA is to take the place of this one."""
 
@@ -102,7 +101,7 @@ class RekeyChild:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RekeyIke:
     """Another IKE SA is to take the place of this one."""
 

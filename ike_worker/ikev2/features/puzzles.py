@@ -5,11 +5,11 @@ To be found: four different keys K so that prf(K, cookie) ends in so many zero b
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ike_worker.ikev2.iana import NotifyType
 from ike_worker.ikev2.wire.notify import Notify
 from ipc.algorithms import PRF_BYTES, PRF_DIGESTS, PrfId
+from ipc.value import value
 
 KEYS = 4
 """How many keys a solution has (RFC 8019 section 3)."""
@@ -22,7 +22,7 @@ MAX_ATTEMPTS = 1 << 24
 _KEY_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Puzzle:
     """What the responder asks."""
 

@@ -1,20 +1,20 @@
 """The Authentication payload. RFC 7296 section 3.8."""
 
 import struct
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.errors import MalformedMessage
 from ike_worker.ikev2.iana import PayloadType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
+from ipc.value import value
 
 MAX_DATA_BYTES = 8192
 """The longest AUTH that goes to the policy loader: any signature there is."""
 _HEADER = struct.Struct("!B3x")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Authentication(Payload):
     """AUTH: a MAC or a signature, by `ipc.types.AuthMethod`."""
 

@@ -1,17 +1,17 @@
 """The Certificate and Certificate Request payloads. RFC 7296 sections 3.6 and 3.7."""
 
 import struct
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.iana import PayloadType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
+from ipc.value import value
 
 _HEADER = struct.Struct("!B")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Certificate(Payload):
     """CERT: `data` in the encoding that `ipc.types.CertificateEncoding` names."""
 
@@ -28,7 +28,7 @@ class Certificate(Payload):
         return cls(encoding=encoding, data=reader.rest())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class CertificateRequest(Payload):
     """CERTREQ: certification authorities that the sender trusts; for X.509, SHA-1 hashes of their keys, or none."""
 

@@ -1,17 +1,17 @@
 """The Configuration payload, its attributes unparsed. RFC 7296 section 3.15."""
 
 import struct
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.iana import PayloadType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
+from ipc.value import value
 
 _HEADER = struct.Struct("!B3x")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Configuration(Payload):
     """CP: `type` is 1 request, 2 reply, 3 set, 4 ack; `data` the attributes as they came."""
 

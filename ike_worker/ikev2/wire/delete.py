@@ -1,18 +1,18 @@
 """The Delete payload. RFC 7296 section 3.11."""
 
 import struct
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.errors import MalformedMessage
 from ike_worker.ikev2.iana import PayloadType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
+from ipc.value import value
 
 _HEADER = struct.Struct("!BBH")  # protocol, SPI size, number of SPIs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Delete(Payload):
     """SAs that the sender has deleted: its inbound SPIs, all of one size; none where `protocol` is IKE."""
 

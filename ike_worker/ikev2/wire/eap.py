@@ -1,14 +1,14 @@
 """The EAP payload, its message unparsed. RFC 7296 section 3.16."""
 
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.iana import PayloadType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
+from ipc.value import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Eap(Payload):
     """An EAP message as it came: known, so that its critical bit means nothing, and not spoken."""
 

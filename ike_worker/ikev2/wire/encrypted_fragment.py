@@ -1,18 +1,18 @@
 """The Encrypted Fragment payload: one part of a message whose whole would be too long. RFC 7383 section 2.5."""
 
 import struct
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.errors import MalformedMessage
 from ike_worker.ikev2.iana import PayloadType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
+from ipc.value import value
 
 NUMBERS = struct.Struct("!HH")  # fragment number, total fragments
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class EncryptedFragment(Payload):
     """SKF: fragment `number` of `total`, from 1; `body` is IV, ciphertext and ICV.
 

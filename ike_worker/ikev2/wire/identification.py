@@ -1,7 +1,6 @@
 """The Identification payloads. RFC 7296 section 3.5."""
 
 import struct
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.errors import MalformedMessage
@@ -9,6 +8,7 @@ from ike_worker.ikev2.iana import PayloadType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
 from ipc.types import IdType
+from ipc.value import value
 
 MAX_DATA_BYTES = 1024
 """The longest identity that goes to the policy loader."""
@@ -16,7 +16,7 @@ _HEADER = struct.Struct("!B3x")
 _ADDRESS_BYTES = {int(IdType.IPV4_ADDR): 4, int(IdType.IPV6_ADDR): 16}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Identification(Payload):
     id_type: int
     data: bytes
@@ -40,14 +40,14 @@ class _Identification(Payload):
         return cls(id_type=id_type, data=data)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class IdentificationInitiator(_Identification):
     """Who the initiator says it is: IDi."""
 
     TYPE: ClassVar[PayloadType] = PayloadType.IDENTIFICATION_INITIATOR
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class IdentificationResponder(_Identification):
     """Who the responder is, or is wanted to be: IDr."""
 

@@ -1,17 +1,17 @@
 """The Key Exchange payload. RFC 7296 section 3.4."""
 
 import struct
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.iana import PayloadType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
+from ipc.value import value
 
 _HEADER = struct.Struct("!H2x")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class KeyExchangePayload(Payload):
     """A public value: `group` is the transform id of the key exchange method, `data` its wire form, never empty."""
 

@@ -8,7 +8,7 @@ a new file with its class, and a row in PAYLOAD_CLASSES.
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import ClassVar, Self
 
@@ -38,6 +38,7 @@ from ike_worker.ikev2.wire.sa import SecurityAssociation
 from ike_worker.ikev2.wire.traffic_selectors import TrafficSelectorsInitiator, TrafficSelectorsResponder
 from ike_worker.ikev2.wire.unknown import UnknownPayload
 from ike_worker.ikev2.wire.vendor_id import VendorId
+from ipc.value import value
 
 MAX_MESSAGE_BYTES = 65535
 MAX_PAYLOADS = 256
@@ -56,7 +57,7 @@ _FRAGMENT = int(PayloadType.ENCRYPTED_FRAGMENT)
 MAX_FRAGMENTS = 0xFFFF
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Header:
     """The IKE header (RFC 7296 section 3.1), its fields as they came. `length` is in bytes, the header included."""
 
@@ -73,7 +74,7 @@ class Header:
     length: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class EncryptedPayload(Payload):
     """The Encrypted payload, SK: `body` is IV, ciphertext and ICV; `first_payload` the type of the first one inside."""
 
@@ -89,7 +90,7 @@ class EncryptedPayload(Payload):
         raise LocalError("the body of an Encrypted payload does not tell its first payload")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Message:
     """A message as it came. `payloads` are those in clear, in their order, without the last one if it is encrypted."""
 

@@ -1,18 +1,18 @@
 """The Nonce payload. RFC 7296 section 3.9."""
 
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.errors import MalformedMessage
 from ike_worker.ikev2.iana import PayloadType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
+from ipc.value import value
 
 MIN_BYTES = 16
 MAX_BYTES = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Nonce(Payload):
     """16 to 256 random bytes."""
 

@@ -1,17 +1,17 @@
 """The Notify payload. RFC 7296 section 3.10."""
 
 import struct
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.iana import FIRST_STATUS_NOTIFY, PayloadType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
+from ipc.value import value
 
 _HEADER = struct.Struct("!BBH")  # protocol, SPI size, type
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Notify(Payload):
     """An error or a status. `protocol` and `spi` name the SA it is about, where there is one."""
 

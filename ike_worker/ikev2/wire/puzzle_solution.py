@@ -1,14 +1,14 @@
 """The Puzzle Solution payload. RFC 8019 section 8.2."""
 
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.iana import PayloadType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
+from ipc.value import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class PuzzleSolution(Payload):
     """The keys that solve the puzzle of an IKE_SA_INIT response, in a row."""
 

@@ -2,13 +2,13 @@
 
 import functools
 import struct
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.errors import MalformedMessage
 from ike_worker.ikev2.iana import AttributeType, PayloadType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
+from ipc.value import value
 
 _PROPOSAL = struct.Struct("!BxHBBBB")  # last or more, length, number, protocol, SPI size, number of transforms
 _TRANSFORM = struct.Struct("!BxHBxH")  # last or more, length, type, id
@@ -20,7 +20,7 @@ _SHORT_FORM = 0x8000
 _KEY_LENGTH = _SHORT_FORM | AttributeType.KEY_LENGTH
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Transform:
     """One algorithm. `type` and `id` may be numbers that we do not know."""
 
@@ -33,7 +33,7 @@ class Transform:
     transform of ours. The attribute itself is not kept."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Proposal:
     """Transforms for one protocol: one of each type is to be chosen. `spi` is the sender's, empty in IKE_SA_INIT."""
 
@@ -43,7 +43,7 @@ class Proposal:
     transforms: tuple[Transform, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SecurityAssociation(Payload):
     """What is offered, most wanted first, or the one proposal that was chosen. At least one proposal."""
 

@@ -2,7 +2,6 @@
 
 import ipaddress
 import struct
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.errors import MalformedMessage
@@ -10,6 +9,7 @@ from ike_worker.ikev2.iana import PayloadType, TsType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
 from ipc.types import IpAddress, TrafficSelector
+from ipc.value import value
 
 _HEADER = struct.Struct("!B3x")  # number of selectors
 _SELECTOR = struct.Struct("!BBH")  # type, IP protocol, length
@@ -19,7 +19,7 @@ _IPV6 = int(TsType.IPV6_ADDR_RANGE)
 _OPAQUE_PORTS = (65535, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _TrafficSelectors(Payload):
     selectors: tuple[TrafficSelector, ...]
 
@@ -36,14 +36,14 @@ class _TrafficSelectors(Payload):
         return cls(selectors=tuple([selector for selector in parsed if selector is not None]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class TrafficSelectorsInitiator(_TrafficSelectors):
     """TSi: the traffic on the initiator's side. Empty if it held none but selectors of unknown types."""
 
     TYPE: ClassVar[PayloadType] = PayloadType.TRAFFIC_SELECTORS_INITIATOR
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class TrafficSelectorsResponder(_TrafficSelectors):
     """TSr: the traffic on the responder's side. Empty if it held none but selectors of unknown types."""
 

@@ -1,15 +1,15 @@
 """A payload of a type that we do not know. RFC 7296 section 2.5."""
 
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.errors import LocalError
 from ike_worker.ikev2.iana import PayloadType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
+from ipc.value import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class UnknownPayload(Payload):
     """Kept as it came; receivers skip it. Each has a `type` of its own, so that the class has none of ours."""
 

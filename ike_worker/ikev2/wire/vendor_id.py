@@ -1,14 +1,14 @@
 """The Vendor ID payload. RFC 7296 section 3.12."""
 
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.iana import PayloadType
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.reader import Reader
+from ipc.value import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class VendorId(Payload):
     """An implementation's name for itself, mostly a hash."""
 

@@ -37,6 +37,7 @@ from ike_worker.ikev2.wire.message import (
 from ike_worker.ikev2.wire.nonce import Nonce
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wire.payload import Payload
+from ike_worker.ikev2.wire.puzzle_solution import PuzzleSolution
 from ike_worker.ikev2.wire.sa import Proposal, SecurityAssociation, Transform
 from ike_worker.ikev2.wire.traffic_selectors import TrafficSelectorsInitiator, TrafficSelectorsResponder
 from ike_worker.ikev2.wire.unknown import UnknownPayload
@@ -384,6 +385,7 @@ def selectors(draw: st.DrawFn) -> TrafficSelector:
     )
 
 
+UNKNOWN_TYPES = sorted({*range(1, 256)} - {*PAYLOAD_CLASSES, PayloadType.ENCRYPTED, PayloadType.ENCRYPTED_FRAGMENT})
 SELECTORS = st.lists(selectors(), min_size=1, max_size=4).map(tuple)
 PAYLOADS = st.one_of(
     st.builds(SecurityAssociation, proposals=st.lists(PROPOSALS, min_size=1, max_size=4).map(tuple)),
@@ -401,7 +403,8 @@ PAYLOADS = st.one_of(
     st.builds(TrafficSelectorsResponder, selectors=SELECTORS),
     st.builds(Configuration, type=U8, data=octets()),
     st.builds(Eap, data=octets(least=1)),
-    st.builds(UnknownPayload, type=st.integers(1, 32) | st.integers(54, 255), data=octets()),
+    st.builds(PuzzleSolution, data=octets(least=1)),
+    st.builds(UnknownPayload, type=st.sampled_from(UNKNOWN_TYPES), data=octets()),
 )
 
 
