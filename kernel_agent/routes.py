@@ -27,7 +27,7 @@ import ipaddress
 import itertools
 import socket
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ipc.messages import KernelRule
@@ -73,6 +73,23 @@ class RoutingRule:
     target: int = RULE_PREFERENCE_LAST
     """The preference to go on at, of FR_ACT_GOTO."""
 
+    def at(self, preference: int) -> "RoutingRule":
+        """The same under another preference: `replace`, for very many."""
+        return RoutingRule(
+            family=self.family,
+            preference=preference,
+            action=self.action,
+            source=self.source,
+            destination=self.destination,
+            protocol=self.protocol,
+            source_port=self.source_port,
+            destination_port=self.destination_port,
+            mark=self.mark,
+            own=self.own,
+            table=self.table,
+            target=self.target,
+        )
+
 
 @value
 class Route:
@@ -101,7 +118,7 @@ def plan(rules: Iterable[KernelRule], own_addresses: Iterable[IpAddress], tun_if
     ordered = sorted((rule for rule in rules if rule.action is not Action.DISCARD), key=lambda rule: rule.position)
     own = _OwnAddresses(own_addresses)
     wanted: list[RoutingRule] = []
-    routes: dict[tuple[int, Prefix], IpAddress | None] = {}
+    routes: _Routes = {}
     for family in _FAMILIES:
         planner = _Planner(family, own, routes)
         middle = planner.rules(ordered)
@@ -126,10 +143,10 @@ def _each_once(rules: Iterable[RoutingRule]) -> Iterator[RoutingRule]:
         yield rule
 
 
-def _both_ways(routes: Mapping[tuple[int, Prefix], IpAddress | None], tun_ifindex: int) -> Iterator[Route]:
-    for (table, remote), source in routes.items():
-        yield Route(destination=remote, ifindex=tun_ifindex, source=source, table=table)
-        yield Route(destination=remote, ifindex=0, source=None, table=table)
+def _both_ways(routes: "_Routes", tun_ifindex: int) -> Iterator[Route]:
+    for (table, _), lent in routes.items():
+        yield Route(destination=lent.remote, ifindex=tun_ifindex, source=lent.source, table=table)
+        yield Route(destination=lent.remote, ifindex=0, source=None, table=table)
 
 
 def _frame(family: int, preference: int, action: int, mark: int = 0, target: int = RULE_PREFERENCE_LAST) -> RoutingRule:
@@ -149,10 +166,28 @@ class _Traffic:
     position: int
 
 
+@value
+class _Lent:
+    """A remote prefix, and the source address that is lent for it."""
+
+    remote: Prefix
+    source: IpAddress | None
+
+
+_Key = tuple[int, int, int]
+"""Version, address and length of a prefix: as numbers, which are hashed in a fifth of the time."""
+_Routes = dict[tuple[int, _Key], _Lent]
+"""By table and remote prefix."""
+
+
+def _key(prefix: Prefix) -> _Key:
+    return prefix.address.version, int(prefix.address), prefix.length
+
+
 class _Planner:
     """The rules of one family; `routes` gathers remote prefixes by table, with the source address they lend."""
 
-    def __init__(self, family: int, own: "_OwnAddresses", routes: dict[tuple[int, Prefix], IpAddress | None]) -> None:
+    def __init__(self, family: int, own: "_OwnAddresses", routes: _Routes) -> None:
         self._family = family
         self._own = own
         self._routes = routes
@@ -205,7 +240,8 @@ class _Planner:
         """Those with the same local prefix, protocol and ports gathered into a table, where they are many."""
         groups: dict[tuple[object, ...], list[_Traffic]] = {}
         for one in protected:
-            key = (one.local.address, one.local.length, one.protocol, one.local_port, one.remote_port)
+            ports = (one.local_port.first, one.local_port.last, one.remote_port.first, one.remote_port.last)
+            key = (*_key(one.local), one.protocol, *ports)
             groups.setdefault(key, []).append(one)
         tables = _Tables()
         for group in groups.values():
@@ -241,16 +277,20 @@ class _Planner:
 
     def _add_route(self, table: int, one: _Traffic) -> None:
         """The first rule that has an address of ours in its local prefix lends it as the source."""
-        key = (table, one.remote)
-        if self._routes.get(key) is None:
-            self._routes[key] = self._own.within(one.local)
+        key = (table, _key(one.remote))
+        present = self._routes.get(key)
+        if present is None or present.source is None:
+            self._routes[key] = _Lent(remote=one.remote, source=self._own.within(one.local))
 
 
 def _traffic_of(rule: KernelRule, family: int) -> Iterator[_Traffic]:
     icmp = rule.protocol in ICMP_PROTOCOLS
     version = 4 if family == socket.AF_INET else 6
-    for local, remote in itertools.product(rule.local, rule.remote):
-        if local.address.version == remote.address.version == version:
+    remotes = [one for one in rule.remote if one.address.version == version]
+    for local in rule.local if remotes else ():
+        if local.address.version != version:
+            continue
+        for remote in remotes:
             yield _Traffic(
                 action=FR_ACT_TO_TBL if rule.action is Action.PROTECT else FR_ACT_GOTO,
                 local=local,
@@ -286,7 +326,7 @@ def _numbered(steps: Iterator[RoutingRule]) -> Iterator[RoutingRule]:
                 "put the bypass rules first"
             )
         for step in group:
-            yield replace(step, preference=preference)
+            yield step.at(preference)
 
 
 # ------------------------------------------------------------- many rules
@@ -295,23 +335,29 @@ def _numbered(steps: Iterator[RoutingRule]) -> Iterator[RoutingRule]:
 def _in_blocks(family: int, steps: list[RoutingRule]) -> Iterator[RoutingRule]:
     """Steps whose order is no matter; many are put into blocks by their source."""
     length = _block_length(steps)
-    blocks: dict[Prefix, list[RoutingRule]] = {}
+    blocks: dict[int, list[RoutingRule]] = {}
     for step in steps:
+        source = step.source
         # What has no source, or a source shorter than a block, could be anywhere, and so is looked at first.
-        if not length or step.source is None or step.source.length < length:
+        if not length or source is None or source.length < length:
             yield step
         else:
-            blocks.setdefault(_shortened(step.source, length), []).append(step)
+            blocks.setdefault(int(source.address) >> (source.address.max_prefixlen - length), []).append(step)
     if not blocks:
         return
     yield _frame(family, _PAST_BLOCKS, FR_ACT_GOTO, target=IN_ORDER)
     yield _frame(family, IN_ORDER, FR_ACT_NOP)
-    for net, members in blocks.items():
+    for number, members in blocks.items():
+        is_v4 = family == socket.AF_INET
+        address = (
+            ipaddress.IPv4Address(number << 32 - length) if is_v4 else ipaddress.IPv6Address(number << 128 - length)
+        )
+        net = Prefix(address=address, length=length)
         # Two nets at one place are no harm: a packet walks both, and each rule names its whole source.
         start = _BLOCKS + 2 * (_digest(net.address.packed, 4) % ((IN_ORDER - _BLOCKS) // 2))
         yield RoutingRule(family=family, preference=_JUMPS, action=FR_ACT_GOTO, source=net, target=start)
         for step in members:
-            yield replace(step, preference=start)
+            yield step.at(start)
         yield _frame(family, start + 1, FR_ACT_GOTO, target=IN_ORDER)
 
 
@@ -330,11 +376,6 @@ def _block_length(steps: list[RoutingRule]) -> int:
         if walked < least:
             best, least = length, walked
     return best
-
-
-def _shortened(prefix: Prefix, length: int) -> Prefix:
-    drop = prefix.address.max_prefixlen - length
-    return Prefix(address=type(prefix.address)(int(prefix.address) >> drop << drop), length=length)
 
 
 class _Tables:

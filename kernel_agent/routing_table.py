@@ -18,7 +18,7 @@ from kernel_agent.routes import IN_ORDER, Route, RoutingPlan, RoutingRule
 from kernel_agent.rtnl import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL, IFF_UP, ifaddrmsg, ifinfmsg
 from kernel_agent.xfrm import constants as c
 from kernel_agent.xfrm.netlink import Request, RequestSocket
-from kernel_agent.xfrm.structs import NLMSG_HEADER, Malformed, pack_attribute
+from kernel_agent.xfrm.structs import ATTRIBUTE_HEADER, NLMSG_HEADER, Malformed, pack_attribute
 
 _NEWLINK, _GETLINK, _GETADDR = 16, 18, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
@@ -27,13 +27,14 @@ _RTN_UNICAST, _RTN_UNREACHABLE = 1, 7
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 _LAST_METRIC = 0xFFFF_FFFF
 _LOOPBACK = b"lo\0"
-_FAMILIES = (int(socket.AF_INET), int(socket.AF_INET6))
+_FAMILIES = _AF_INET, _AF_INET6 = int(socket.AF_INET), int(socket.AF_INET6)
 
 _HEADER = struct.Struct("=BBBBBBBBI")
 """struct fib_rule_hdr { __u8 family, dst_len, src_len, tos, table, res1, res2, action; __u32 flags; }; and
 struct rtmsg { unsigned char rtm_family, rtm_dst_len, rtm_src_len, rtm_tos, rtm_table, rtm_protocol, rtm_scope,
 rtm_type; unsigned int rtm_flags; };"""
 _WORD = struct.Struct("=I")
+_WORD_ATTRIBUTE = struct.Struct("=HHI")
 _PORTS = struct.Struct("=HH")
 _FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_GOTO, _FRA_PRIORITY, _FRA_FWMARK = 1, 2, 3, 4, 6, 10
 _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL, _FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE = 15, 16, 21, 22, 23, 24
@@ -43,6 +44,7 @@ _RULE_ATTRIBUTES = (
 )  # fmt: skip
 _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 6, 7, 15
 _ROUTE_ATTRIBUTES = (_RTA_TABLE, _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC)
+_OURS_AMONG_RULES = pack_attribute(_FRA_PROTOCOL, bytes((ROUTE_PROTOCOL,)))
 
 
 @value
@@ -176,12 +178,17 @@ class _Difference:
 
 def _route_requests(routes: _Difference) -> Iterator[Request]:
     """A route that changes its source address alone is replaced."""
-    changed = {_without_source(body) for body in routes.add} & {_without_source(body) for body in routes.remove}
+    yielding = {_without_source(body) for body in routes.remove}
+    replaced = set()
     for body in routes.add:
-        is_changed = _without_source(body) in changed
-        yield Request(_NEWROUTE, body, c.NLM_F_CREATE | (c.NLM_F_REPLACE if is_changed else c.NLM_F_EXCL))
+        place = _without_source(body) if yielding else b""
+        if place in yielding:
+            replaced.add(place)
+            yield Request(_NEWROUTE, body, c.NLM_F_CREATE | c.NLM_F_REPLACE)
+        else:
+            yield Request(_NEWROUTE, body, c.NLM_F_CREATE | c.NLM_F_EXCL)
     for body in routes.remove:
-        if _without_source(body) not in changed:
+        if _without_source(body) not in replaced:
             yield Request(_DELROUTE, body)
 
 
@@ -201,9 +208,9 @@ def _place_in_order(body: bytes) -> tuple[int, int]:
 
 def _without_source(body: bytes) -> bytes:
     """What makes a route another one to the kernel."""
-    values = _attributes(body)
-    values.pop(_RTA_PREFSRC, None)
-    return body[: _HEADER.size] + _packed(values, _ROUTE_ATTRIBUTES)
+    attributes = _attributes(body)
+    attributes.pop(_RTA_PREFSRC, None)
+    return body[: _HEADER.size] + _ordered(attributes, _ROUTE_ATTRIBUTES)
 
 
 def _encoded(message: Any) -> bytes:
@@ -213,27 +220,38 @@ def _encoded(message: Any) -> bytes:
 
 
 def pack_rule(rule: RoutingRule) -> bytes:
-    """The body of NEWRULE and DELRULE."""
-    values = {_FRA_PRIORITY: _WORD.pack(rule.preference), _FRA_PROTOCOL: bytes((ROUTE_PROTOCOL,))}
-    if rule.action == FR_ACT_TO_TBL:
-        values[_FRA_TABLE] = _WORD.pack(rule.table)
-    if rule.action == FR_ACT_GOTO:
-        values[_FRA_GOTO] = _WORD.pack(rule.target)
-    if rule.source is not None:
-        values[_FRA_SRC] = rule.source.address.packed
-    if rule.destination is not None:
-        values[_FRA_DST] = rule.destination.address.packed
+    """The body of NEWRULE and DELRULE; attributes in the order of _RULE_ATTRIBUTES."""
+    source, destination, action = rule.source, rule.destination, rule.action
+    lengths = (destination.length if destination else 0, source.length if source else 0)
+    parts = [
+        _HEADER.pack(rule.family, *lengths, 0, 0, 0, 0, action, 0),
+        _word(_FRA_PRIORITY, rule.preference),
+        _OURS_AMONG_RULES,
+    ]
+    if action == FR_ACT_TO_TBL:
+        parts.append(_word(_FRA_TABLE, rule.table))
+    if action == FR_ACT_GOTO:
+        parts.append(_word(_FRA_GOTO, rule.target))
+    if source is not None:
+        parts.append(pack_attribute(_FRA_SRC, source.address.packed))
+    if destination is not None:
+        parts.append(pack_attribute(_FRA_DST, destination.address.packed))
     if rule.own:
-        values[_FRA_IIFNAME] = _LOOPBACK
+        parts.append(pack_attribute(_FRA_IIFNAME, _LOOPBACK))
     if rule.mark:
-        values[_FRA_FWMARK] = values[_FRA_FWMASK] = _WORD.pack(rule.mark)
+        parts += (_word(_FRA_FWMARK, rule.mark), _word(_FRA_FWMASK, rule.mark))
     if rule.protocol:
-        values[_FRA_IP_PROTO] = bytes((rule.protocol,))
-    for kind, ports in ((_FRA_SPORT_RANGE, rule.source_port), (_FRA_DPORT_RANGE, rule.destination_port)):
-        if ports != ANY_PORT:
-            values[kind] = _pack_ports(ports)
-    lengths = (rule.destination.length if rule.destination else 0, rule.source.length if rule.source else 0)
-    return _HEADER.pack(rule.family, *lengths, 0, 0, 0, 0, rule.action, 0) + _packed(values, _RULE_ATTRIBUTES)
+        parts.append(pack_attribute(_FRA_IP_PROTO, bytes((rule.protocol,))))
+    if rule.source_port is not ANY_PORT and rule.source_port != ANY_PORT:
+        parts.append(pack_attribute(_FRA_SPORT_RANGE, _pack_ports(rule.source_port)))
+    if rule.destination_port is not ANY_PORT and rule.destination_port != ANY_PORT:
+        parts.append(pack_attribute(_FRA_DPORT_RANGE, _pack_ports(rule.destination_port)))
+    return b"".join(parts)
+
+
+def _word(kind: int, value: int) -> bytes:
+    """An attribute with a __u32."""
+    return _WORD_ATTRIBUTE.pack(8, kind, value)
 
 
 def _pack_ports(ports: PortRange) -> bytes:
@@ -243,37 +261,36 @@ def _pack_ports(ports: PortRange) -> bytes:
 
 def _rule_of(body: bytes) -> bytes | None:
     """What `pack_rule` made of the rule that the kernel lists; None if it is not ours."""
-    values = _attributes(body)
-    if values.get(_FRA_PROTOCOL) != bytes((ROUTE_PROTOCOL,)):
+    attributes = _attributes(body)
+    if attributes.get(_FRA_PROTOCOL) != _OURS_AMONG_RULES:
         return None
     family, destination_length, source_length, _, _, _, _, action, _ = _HEADER.unpack_from(body)
     if action != FR_ACT_TO_TBL:
-        values.pop(_FRA_TABLE, None)
+        attributes.pop(_FRA_TABLE, None)
     header = _HEADER.pack(family, destination_length, source_length, 0, 0, 0, 0, action, 0)
-    values.setdefault(_FRA_PRIORITY, _WORD.pack(0))
-    return header + _packed(values, _RULE_ATTRIBUTES)
+    attributes.setdefault(_FRA_PRIORITY, _word(_FRA_PRIORITY, 0))
+    return header + _ordered(attributes, _RULE_ATTRIBUTES)
 
 
 def pack_route(route: Route) -> bytes:
-    """The body of NEWROUTE and DELROUTE."""
-    address = route.destination.address
-    values = {_RTA_TABLE: _WORD.pack(route.table)}
-    if route.destination.length:
-        values[_RTA_DST] = address.packed
-    if route.source is not None:
-        values[_RTA_PREFSRC] = route.source.packed
-    family = int(socket.AF_INET if address.version == 4 else socket.AF_INET6)
-    return _pack_route(family, route.destination.length, route.ifindex, values)
+    """The body of NEWROUTE and DELROUTE; attributes in the order of _ROUTE_ATTRIBUTES."""
+    destination, ifindex = route.destination, route.ifindex
+    is_v4 = destination.address.version == 4
+    return b"".join(
+        (
+            _route_header(_AF_INET if is_v4 else _AF_INET6, destination.length, ifindex),
+            _word(_RTA_TABLE, route.table),
+            pack_attribute(_RTA_DST, destination.address.packed) if destination.length else b"",
+            _word(_RTA_OIF, ifindex) if ifindex else _word(_RTA_PRIORITY, _LAST_METRIC),
+            b"" if route.source is None else pack_attribute(_RTA_PREFSRC, route.source.packed),
+        )
+    )
 
 
-def _pack_route(family: int, length: int, ifindex: int, values: dict[int, bytes]) -> bytes:
-    if ifindex:
-        values[_RTA_OIF] = _WORD.pack(ifindex)
-    else:
-        values[_RTA_PRIORITY] = _WORD.pack(_LAST_METRIC)
-    scope = _SCOPE_LINK if ifindex and family == socket.AF_INET else _SCOPE_UNIVERSE
+def _route_header(family: int, length: int, ifindex: int) -> bytes:
+    scope = _SCOPE_LINK if ifindex and family == _AF_INET else _SCOPE_UNIVERSE
     kind = _RTN_UNICAST if ifindex else _RTN_UNREACHABLE
-    return _HEADER.pack(family, length, 0, 0, 0, ROUTE_PROTOCOL, scope, kind, 0) + _packed(values, _ROUTE_ATTRIBUTES)
+    return _HEADER.pack(family, length, 0, 0, 0, ROUTE_PROTOCOL, scope, kind, 0)
 
 
 def _route_of(body: bytes) -> bytes | None:
@@ -281,27 +298,34 @@ def _route_of(body: bytes) -> bytes | None:
     family, length, _, _, _, protocol, _, kind, _ = _HEADER.unpack_from(body)
     if protocol != ROUTE_PROTOCOL:
         return None
-    listed = _attributes(body)
-    values = {one: listed[one] for one in (_RTA_TABLE, _RTA_DST, _RTA_PREFSRC) if one in listed}
+    attributes = _attributes(body)
     if not length:
-        values.pop(_RTA_DST, None)
-    # An unreachable IPv6 route stands on the loopback device.
-    ifindex = 0 if kind == _RTN_UNREACHABLE else _WORD.unpack(listed.get(_RTA_OIF, bytes(4)))[0]
-    return _pack_route(family, length, ifindex, values)
+        attributes.pop(_RTA_DST, None)
+    ifindex = 0
+    if kind == _RTN_UNREACHABLE:
+        # An unreachable IPv6 route stands on the loopback device.
+        attributes.pop(_RTA_OIF, None)
+        attributes[_RTA_PRIORITY] = _word(_RTA_PRIORITY, _LAST_METRIC)
+    else:
+        attributes.pop(_RTA_PRIORITY, None)
+        oif = attributes.get(_RTA_OIF)
+        ifindex = 0 if oif is None else _WORD.unpack_from(oif, 4)[0]
+    return _route_header(family, length, ifindex) + _ordered(attributes, _ROUTE_ATTRIBUTES)
 
 
-def _packed(values: dict[int, bytes], order: tuple[int, ...]) -> bytes:
-    return b"".join([pack_attribute(kind, values[kind]) for kind in order if kind in values])
+def _ordered(attributes: dict[int, bytes], order: tuple[int, ...]) -> bytes:
+    return b"".join([attributes[kind] for kind in order if kind in attributes])
 
 
 def _attributes(body: bytes) -> dict[int, bytes]:
-    """All attributes by their kind; Malformed."""
-    values: dict[int, bytes] = {}
-    offset = _HEADER.size
-    while offset + 4 <= len(body):
-        length, kind = _PORTS.unpack_from(body, offset)
-        if length < 4 or offset + length > len(body):
-            raise Malformed(f"attribute {kind}: {length} bytes, {len(body) - offset} left")
-        values[kind] = body[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return values
+    """All attributes by their kind, each with its header, as the kernel packs them too; Malformed."""
+    attributes: dict[int, bytes] = {}
+    offset, end = _HEADER.size, len(body)
+    while offset + 4 <= end:
+        length, kind = ATTRIBUTE_HEADER.unpack_from(body, offset)
+        if length < 4 or offset + length > end:
+            raise Malformed(f"attribute {kind}: {length} bytes, {end - offset} left")
+        after = offset + ((length + 3) & ~3)
+        attributes[kind] = body[offset:after]
+        offset = after
+    return attributes
