@@ -353,13 +353,14 @@ class Context:
         return list(self._by_peer.get(name, {}).values())
 
     def siblings(self, sa: IkeSa) -> list[IkeSa]:
-        """Other IKE SAs that stand with the same peer; at the same address, where it is one of many."""
+        """Other IKE SAs that stand with the same peer, by its identity too; at the same address, if it has none."""
         return [
             other
             for other in self.with_peer(sa.peer.name)
             if other is not sa
             and other.state is State.ESTABLISHED
             and (sa.peer.address is not None or other.path.remote.address == sa.path.remote.address)
+            and (sa.origin is None or other.origin is None or sa.origin.peer_id == other.origin.peer_id)
         ]
 
     def established(self, sa: IkeSa, replaces: bytes = b"") -> None:
@@ -376,6 +377,7 @@ class Context:
                 created_at=sa.created_at,
                 authenticated_at=self.now,
                 takes_over=sa.handshake.takes_over,
+                peer_id=sa.handshake.peer_id,
             )
             sa.reauth_at = self.now + self.jittered(sa.peer.reauth_s) if sa.peer.reauth_s else math.inf
         sa.handshake = None

@@ -119,6 +119,8 @@ class Handshake:
     """What the peer's CERTREQ payloads ask for."""
     first_remote: Endpoint | None = None
     """HALF_OPEN: where the IKE_SA_INIT request came from."""
+    peer_id: bytes = b""
+    """Body of the ID payload by which the peer has authenticated itself."""
     key_exchange: KeyExchangeSeed | None = None
     group: KeyExchangeId = KeyExchangeId.NONE
     cookie: bytes = b""
@@ -147,6 +149,8 @@ class Origin:
     authenticated_at: float
     takes_over: bool
     """It was made to take the place of what stood (RFC 7296 section 2.8.3)."""
+    peer_id: bytes = b""
+    """Body of the peer's ID payload: of peers by a pattern there may be many."""
 
 
 @value

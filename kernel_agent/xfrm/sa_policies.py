@@ -58,9 +58,7 @@ class SaPolicies:
         before, self._priorities = self._priorities, {}
         if not self._rules:
             return
-        keys = {
-            rule_id: kernel_policies((rule,), interfaces).ruled[0][0].key for rule_id, rule in self._rules.items()
-        }
+        keys = {rule_id: kernel_policies((rule,), interfaces).ruled[0][0].key for rule_id, rule in self._rules.items()}
         found = self._table.priorities()
         self._priorities = {rule_id: found[key] for rule_id, key in keys.items() if key in found}
         moved = {rule_id for rule_id, number in self._priorities.items() if before.get(rule_id) != number}

@@ -76,6 +76,7 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
         context.reasons.wrong_responder(context.now, sa, id_r.body, wrong_id)
         raise AuthenticationFailed(f"the responder is not who it should be: {wrong_id}")
     yield from context.verify_auth(sa, id_r.body, auth, signatures.certificates_of(contents))
+    sa.in_handshake.peer_id = id_r.body
     wish = pending.wish
     if not pending.spi:  # childless: what is wanted is asked for next
         _stands(context, sa)
@@ -159,6 +160,7 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     id_i, auth = contents.need(IdentificationInitiator), contents.need(Authentication)
     sa.peer = _identify(context, sa, id_i, contents.find(IdentificationResponder))
     yield from context.verify_auth(sa, id_i.body, auth, signatures.certificates_of(contents))
+    sa.in_handshake.peer_id = id_i.body
     sa.in_handshake.requested_encodings = signatures.requested_encodings(contents)
     identity = sa.peer.local_id
     id_r = IdentificationResponder(id_type=identity.type, data=identity.data)

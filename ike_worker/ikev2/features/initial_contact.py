@@ -10,11 +10,13 @@ def is_first_contact(context: Context, sa: IkeSa) -> bool:
 
 
 def honour(context: Context, sa: IkeSa) -> None:
-    """Closes, without a word, what stood before `sa` began.
+    """Closes, without a word, what stood with the same identity before `sa` began.
 
     An IKE SA that came to stand since then was made by two sides that called each other at once.
     """
     for other in context.with_peer(sa.peer.name):
         origin = other.origin
-        if other is not sa and origin is not None and origin.authenticated_at < sa.created_at:
+        if other is sa or origin is None or origin.peer_id != sa.in_handshake.peer_id:
+            continue
+        if origin.authenticated_at < sa.created_at:
             context.close(other, "the peer has started anew", Ending.PEERS)
