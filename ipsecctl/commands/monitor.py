@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import time
 
@@ -26,9 +27,11 @@ def run(options: argparse.Namespace) -> int:
                 left -= 1
                 if left == 0:
                     return 0
-    except (KeyboardInterrupt, BrokenPipeError):
-        # Whoever read our lines has enough of them: nothing more may go to that pipe, not even at the exit.
-        sys.stderr.close()
+    except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:
+        # Whoever read our lines has enough of them: what is left goes nowhere, so that the exit has no complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     raise CommandError("IPsec is not running any more")
 

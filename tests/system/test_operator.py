@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import pytest
 
+from ipc.roles import Role
 from tests.lab.instance import IPSECCTL, Instance
 from tests.lab.ping import ping
 from tests.lab.spd import IPV4
@@ -112,6 +113,15 @@ def test_an_operator_takes_a_tunnel_up_lists_rekeys_and_ends_it() -> None:
         wait_until("the monitor has told all", lambda: set(told) <= set(kinds(output)), timeout_s=60.0)
         left.ctl("reload")
         wait_until("the reload is told", lambda: "policy-enforced" in kinds(output), timeout_s=60.0)
+        left.kill(Role.IKE_WORKER)
+        wait_until("its end is told", lambda: {"role-down", "role-up"} <= set(kinds(output)), timeout_s=60.0)
+        before = kinds(output).count("ike-sa-established")
+        wait_until("its successor can be asked", lambda: bool(asked(left, "up", "nets")["done"]), timeout_s=60.0)
+        wait_until("it tells", lambda: kinds(output).count("ike-sa-established") > before, timeout_s=60.0)
+        left.ctl("secure")
+        wait_until("secure mode is told", lambda: "secure-mode-on" in kinds(output), timeout_s=60.0)
+        left.ctl("insecure", "--yes")
+        wait_until("and its end", lambda: "secure-mode-off" in kinds(output), timeout_s=60.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
