@@ -218,7 +218,7 @@ def test_o12_what_a_dead_instance_left_is_named_in_bounded_time(instance: Instan
     said = status(instance)
     assert (said.code, said.lines[0]) == (1, "IPsec stopped")
     assert said.codes() == ["stale-lock", "stale-object"]
-    assert any("6 policies" in line for line in said.findings("stale-object"))
+    assert any(re.search(r"\d+ policies", line) for line in said.findings("stale-object"))
     assert said.seconds < 20
     (instance.directory / "ipsecd.lock").unlink()
     assert status(instance).codes() == ["stale-object", "stale-state"]
