@@ -242,7 +242,7 @@ COMMANDS = (
     Command(
         name="capture-keys",
         help="write the keys of the present SAs as tables for Wireshark; who has them can read the traffic",
-        example="ipsecctl capture-keys --peer branch /root/keys",
+        example="ipsecctl capture-keys --peer branch ./keys",
         takes_json=True,
         add_options=_add_capture_keys,
     ),
