@@ -1,8 +1,9 @@
 """What was worked out last, for when it is asked for again: a policy is checked, enforced, and looked after."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -18,3 +19,19 @@ class LastResult(Generic[T]):
         if self._known is None or self._known[0] != arguments:
             self._known = (arguments, self._work(*arguments))
         return self._known[1]
+
+
+class LastOfEach(Generic[K, T]):
+    """The results for the items that came last: only for new ones there is work. Items are told apart as objects."""
+
+    def __init__(self, work: Callable[..., T]) -> None:
+        self._work = work
+        self._context: tuple[object, ...] = ()
+        self._known: dict[int, tuple[K, T]] = {}
+
+    def of(self, items: Iterable[K], *context: object) -> tuple[T, ...]:
+        """As `work(item, *context)` has it, for each."""
+        known = self._known if context == self._context else {}
+        entries = [known.get(id(item)) or (item, self._work(item, *context)) for item in items]
+        self._context, self._known = context, {id(entry[0]): entry for entry in entries}
+        return tuple([entry[1] for entry in entries])

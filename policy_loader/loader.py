@@ -24,6 +24,7 @@ from ipc.patience import patient
 from ipc.process import RoleProcess
 from ipc.value import value
 from policy_loader import policy_file
+from policy_loader.compile import with_rules_of
 from policy_loader.credentials import signer
 from policy_loader.credentials.files import FetchedFile
 from policy_loader.credentials.store import PeerCredentials
@@ -172,6 +173,9 @@ class Loader:
             return
         parsing.timer.cancel()
         self._parsing = None
+        if self._in_force is not None:
+            policy = with_rules_of(loaded.policy, self._in_force.loaded.policy)
+            loaded = dataclasses.replace(loaded, policy=policy)
         peers = {peer.name: peer for peer in loaded.policy.peers}
         generation = _Generation(number=parsing.generation, loaded=loaded, peers=peers)
         if self._in_force is None or _same_for_kernel(self._in_force, generation):

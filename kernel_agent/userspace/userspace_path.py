@@ -30,7 +30,7 @@ from kernel_agent.routing_table import Link, RoutingTable
 from kernel_agent.xfrm.constants import NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM
 from kernel_agent.xfrm.messages import InstalledSa, PolicyEntry
 from kernel_agent.xfrm.netlink import RequestSocket
-from kernel_agent.xfrm.policies import PolicyPlan, userspace_policies
+from kernel_agent.xfrm.policies import Planner, PolicyPlan
 from kernel_agent.xfrm.policy_table import PolicyTable
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class UserspacePath:
         self._routing = RoutingTable(self.route)
         self._named: set[int] = set()
         """Interfaces whose packets are marked for the policies."""
-        self._policy_plan = LastResult(userspace_policies)
+        self._policy_plan = LastResult(Planner().userspace_policies)
         self._routing_plan = LastResult(plan)
         self._listener: Listener | None = None
         self._policy: SecurityPolicy | None = None

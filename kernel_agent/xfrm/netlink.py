@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from kernel_agent.xfrm import constants as c
 from kernel_agent.xfrm.structs import NLMSG_HEADER, unpack_attributes
@@ -30,8 +30,7 @@ class NetlinkError(OSError):
     """The kernel refused a request; `strerror` holds its extended text too, if it gave one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One message to the kernel, without its header. `flags` beyond NLM_F_REQUEST and NLM_F_ACK."""
 
     kind: int
@@ -142,13 +141,15 @@ class RequestSocket:
         first = self._sequence + 1
         parts: list[bytes] = []
         pack = NLMSG_HEADER.pack
-        for number, request in enumerate(requests, 1):
-            self._sequence += 1
-            acknowledged = number == len(requests) if only_last else request.acknowledged
-            flags = c.NLM_F_REQUEST | request.flags | (c.NLM_F_ACK if acknowledged else 0)
-            body = request.body
-            parts.append(pack(16 + len(body), request.kind, flags, self._sequence, 0))
-            parts.append(body + bytes(-len(body) % 4))
+        last = len(requests) - 1
+        for number, (kind, body, flags, acknowledged) in enumerate(requests):
+            wants_answer = number == last if only_last else acknowledged
+            flags |= c.NLM_F_REQUEST | c.NLM_F_ACK if wants_answer else c.NLM_F_REQUEST
+            parts.append(pack(16 + len(body), kind, flags, first + number, 0))
+            parts.append(body)
+            if len(body) % 4:
+                parts.append(bytes(-len(body) % 4))
+        self._sequence += len(requests)
         self._socket.send(b"".join(parts))
         return first
 

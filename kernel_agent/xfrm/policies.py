@@ -14,6 +14,7 @@ from ipc.messages import KernelRule
 from ipc.ownership import INNER_MARK, INTERFACE_MARK_MASK, interface_mark
 from ipc.types import ANY_PORT, Action, Direction, IpAddress, Mode, PortRange, Prefix
 from ipc.value import value
+from kernel_agent.last_result import LastOfEach
 from kernel_agent.xfrm import structs
 from kernel_agent.xfrm.constants import PolicyAction
 from kernel_agent.xfrm.messages import ICMP_PROTOCOLS, Policy, icmp_masks, port_masks, reqid_of
@@ -91,17 +92,32 @@ def selector_of(flow: Flow, direction: Direction, ifindex: int = 0) -> bytes:
     )
 
 
+class Planner:
+    """Plans the policies of one SPD after another. For a rule that was in the last one there is no work."""
+
+    def __init__(self) -> None:
+        self._by_kernel: LastOfEach[KernelRule, tuple[Policy, ...]] = LastOfEach(_by_kernel)
+        self._around_tun: LastOfEach[KernelRule, tuple[Policy, ...]] = LastOfEach(_by_userspace)
+
+    def kernel_policies(self, rules: Iterable[KernelRule], interfaces: Mapping[str, int]) -> PolicyPlan:
+        """As the function of that name has it."""
+        ordered = tuple(rules)
+        return _plan(ordered, self._by_kernel.of(_matched(ordered), interfaces))
+
+    def userspace_policies(
+        self, rules: Iterable[KernelRule], tun_ifindex: int, interfaces: Mapping[str, int]
+    ) -> PolicyPlan:
+        """As the function of that name has it."""
+        ordered = tuple(rules)
+        return _plan(ordered, self._around_tun.of(_matched(ordered), tun_ifindex, interfaces))
+
+
 def kernel_policies(rules: Iterable[KernelRule], interfaces: Mapping[str, int] = _NO_INTERFACES) -> PolicyPlan:
     """The policies of the kernel's ESP: out, in and forward for each flow, with templates for PROTECT.
 
     `interfaces` has the index of each interface that a rule names.
     """
-    ordered = tuple(rules)
-    return PolicyPlan(
-        exempt=_exempt_from(ordered),
-        ruled=tuple(_plain(rule, interfaces.get(rule.interface, 0)) for rule in ordered if not rule.unmatched),
-        behind=(*_forwarded(ordered), *_unmatched(ordered)),
-    )
+    return Planner().kernel_policies(rules, interfaces)
 
 
 def userspace_policies(
@@ -111,18 +127,24 @@ def userspace_policies(
 
     Bypass and discard as with the kernel's ESP.
     """
-    ordered = tuple(rules)
-    return PolicyPlan(
-        exempt=_exempt_from(ordered),
-        ruled=tuple(
-            _around_tun(rule, tun_ifindex, interfaces.get(rule.interface, 0))
-            if rule.action is Action.PROTECT
-            else _plain(rule, interfaces.get(rule.interface, 0))
-            for rule in ordered
-            if not rule.unmatched
-        ),
-        behind=(*_forwarded(ordered), *_unmatched(ordered)),
-    )
+    return Planner().userspace_policies(rules, tun_ifindex, interfaces)
+
+
+def _plan(rules: tuple[KernelRule, ...], ruled: tuple[tuple[Policy, ...], ...]) -> PolicyPlan:
+    return PolicyPlan(exempt=_exempt_from(rules), ruled=ruled, behind=(*_forwarded(rules), *_unmatched(rules)))
+
+
+def _matched(rules: tuple[KernelRule, ...]) -> Iterator[KernelRule]:
+    return (rule for rule in rules if not rule.unmatched)
+
+
+def _by_kernel(rule: KernelRule, interfaces: Mapping[str, int]) -> tuple[Policy, ...]:
+    return _plain(rule, interfaces.get(rule.interface, 0))
+
+
+def _by_userspace(rule: KernelRule, tun_ifindex: int, interfaces: Mapping[str, int]) -> tuple[Policy, ...]:
+    ifindex = interfaces.get(rule.interface, 0)
+    return _around_tun(rule, tun_ifindex, ifindex) if rule.action is Action.PROTECT else _plain(rule, ifindex)
 
 
 def _came_in_by(ifindex: int) -> bytes:

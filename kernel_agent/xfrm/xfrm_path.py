@@ -21,7 +21,7 @@ from kernel_agent.xfrm import messages
 from kernel_agent.xfrm.constants import NETLINK_NETFILTER, NETLINK_XFRM, XfrmGroup, XfrmMessage
 from kernel_agent.xfrm.messages import InstalledSa
 from kernel_agent.xfrm.netlink import MonitorSocket, NetlinkError, Request, RequestSocket
-from kernel_agent.xfrm.policies import PolicyPlan, kernel_policies
+from kernel_agent.xfrm.policies import Planner, PolicyPlan
 from kernel_agent.xfrm.policy_table import PolicyTable
 from kernel_agent.xfrm.sa_policies import SaPolicies
 from kernel_agent.xfrm.structs import Malformed
@@ -56,7 +56,7 @@ class XfrmPath:
         self._policies = PolicyTable(self.requests)
         self._named: set[int] = set()
         """Interfaces whose packets are marked for the policies."""
-        self._policy_plan = LastResult(kernel_policies)
+        self._policy_plan = LastResult(Planner().kernel_policies)
         self._sa_policies = SaPolicies(self.requests, self._policies)
         self._drift = DriftWatch(self.requests, self._policies)
         self._listener: Listener | None = None

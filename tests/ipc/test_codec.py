@@ -177,3 +177,17 @@ def test_arbitrary_bytes_are_a_value_or_refused(data: bytes) -> None:
         decode_value(m.IkeSaSnapshot, data)
     except MessageRefused:
         return
+
+
+@pytest.mark.parametrize("cls", [m.AddPolicy, m.AddNegotiationRule])
+def test_a_rule_that_comes_again_is_the_same_object_and_is_sent_on_as_it_came(cls: type) -> None:
+    @SETTINGS
+    @given(message=strategy(cls))
+    def come_twice(message: Any) -> None:
+        data = encode(message)
+        first: Any = decode(data)
+        second: Any = decode(data)
+        assert [id(rule) for rule in first.rules] == [id(rule) for rule in second.rules]
+        assert encode(first) == data
+
+    come_twice()

@@ -6,7 +6,7 @@ import pytest
 
 from ipc.types import Action, DataPathKind, Identity, IdType, Mode, PortRange, StartAction, Unmatched
 from policy_loader import policy_file
-from policy_loader.compile import Policy
+from policy_loader.compile import Policy, with_rules_of
 from policy_loader.rule_ids import RuleIds
 
 HEAD = """
@@ -117,3 +117,25 @@ def test_a_rule_that_can_never_match_is_told(earlier: str, later: str, shadowed:
     text = f'{HEAD}action = "bypass"\n{earlier}\n[[rules]]\nname = "two"\naction = "discard"\n{later}'
     warnings = policy_file.read("x", text.encode(), 0o600, 0).compile({}, RuleIds()).warnings
     assert any('"two" can never match' in line for line in warnings) is shadowed
+
+
+def test_rules_that_a_policy_has_again_are_the_same_objects() -> None:
+    rule = """action = "protect"
+        local = ["10.1.0.0/24"]
+        remote = ["10.2.0.0/24"]
+        peer = "branch"
+        """
+    other = rule.replace("10.2.", "10.3.")
+    ids = RuleIds()
+
+    def compiled_with(text: str) -> Policy:
+        return policy_file.read("x", (HEAD + text).encode(), 0o600, 0).compile({}, ids).policy
+
+    former = compiled_with(f'{rule}[[rules]]\nname = "two"\n{other}')
+    again = compiled_with(f'{rule}[[rules]]\nname = "renamed"\n{other}')
+    shared = with_rules_of(again, former)
+    assert shared == again
+    assert shared.kernel_rules[0] is former.kernel_rules[0]
+    assert shared.kernel_rules[1].name == "renamed"
+    assert shared.negotiation_rules[0] is former.negotiation_rules[0]
+    assert shared.negotiation_rules[1].name == "renamed"
