@@ -66,6 +66,11 @@ def _add_cut_me_off(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--cut-me-off", action="store_true", help="do it even if it cuts your own SSH connection")
 
 
+def _add_ways_back(verb: argparse.ArgumentParser) -> None:
+    _add_confirm(verb)
+    _add_cut_me_off(verb)
+
+
 def _add_reload(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--dry-run", action="store_true", help="say what a reload would change, and which SAs it cuts")
     _add_confirm(verb)
@@ -155,12 +160,14 @@ COMMANDS = (
         name="stop",
         help="stop ipsecd, tear down all connections, and clean up after any accident",
         example="ipsecctl stop",
+        add_options=_add_ways_back,
     ),
     Command(
         name="restart",
         help="stop, then start; nothing is stopped for a policy file that is not good",
         example="ipsecctl restart",
         takes_spd=True,
+        add_options=_add_ways_back,
     ),
     Command(
         name="condrestart",
@@ -168,6 +175,7 @@ COMMANDS = (
         help="restart ipsecd if it runs, as restart does; else nothing",
         example="ipsecctl condrestart",
         takes_spd=True,
+        add_options=_add_ways_back,
     ),
     Command(
         name="reload",

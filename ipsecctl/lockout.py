@@ -1,4 +1,4 @@
-"""Whether start, reload or secure would cut the operator's own SSH connection: which policy decides in each case.
+"""Whether a command would cut the operator's own SSH connection: which policy decides in each case.
 
 Each answers with a sentence, or with nothing where no connection would be cut. Without a connection no policy is read.
 """
@@ -43,6 +43,20 @@ def by_reload(instance: str, path: str = "") -> str:
     except (BadPolicy, CommandError):
         return ""
     return cut_by(checked, path, own, secure=report.mode == "secure", live=_live_rules(report))
+
+
+def by_restart(instance: str, path: str) -> str:
+    """By a stop and a start with the policy there."""
+    running = lock_file.look(instance).held
+    return by_reload(instance, path) if running else by_start(path, backup=False)
+
+
+def by_stop(instance: str) -> str:
+    """By a stop after which secure mode stays on."""
+    own = own_connections()
+    if not own or not secure_mode.stays_at_stop(instance):
+        return ""
+    return cut_by_everything(own, "secure mode stays on at a stop, and then the kernel drops everything")
 
 
 def by_secure(instance: str) -> str:

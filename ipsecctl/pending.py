@@ -1,4 +1,4 @@
-"""A start or secure mode that is undone by itself unless `ipsecctl confirm` follows.
+"""A start, a stop or secure mode that is undone by itself unless `ipsecctl confirm` follows.
 
 A file in the run directory says that something waits, and a process of its own, which survives the terminal, waits for
 the file to go. Whoever takes the file away first has decided: `confirm` removes it, the waiting process renames it
@@ -8,6 +8,7 @@ it, however that ended: it may itself be cut off.
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def wait(instance: str, seconds: float, command: int, undo: list[str]) -> None:
         for words in undo:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 subprocess.run(
-                    module_command("ipsecctl", "--instance", instance, *words.split()),
+                    module_command("ipsecctl", "--instance", instance, *shlex.split(words)),
                     stdin=subprocess.DEVNULL,
                     check=False,
                     timeout=UNDO_WITHIN_S,

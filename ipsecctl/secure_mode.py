@@ -36,6 +36,11 @@ def remember(instance: str) -> None:
         raise CommandError(f"secure mode can't be remembered in {kept.directory(instance)}: {error}") from error
 
 
+def stays_at_stop(instance: str) -> bool:
+    """Whether a stop leaves everything blocked; CommandError if the kernel does not say."""
+    return not kept.is_disabled(instance) and is_on()
+
+
 def end_if_disabled(instance: str) -> tuple[str, ...]:
     """What a stop does about the mode where there is no supervisor to do it; a line if there is something to say."""
     try:

@@ -11,6 +11,6 @@ def run(options: argparse.Namespace) -> int:
     """Restarts the instance if it runs; its exit code, 0 if there is nothing to do."""
     with Record() as record:
         if lock_file.look(options.instance).held:
-            return restart(options.instance, options.spd, record)
+            return restart(options, record)
         record.say("IPsec is not running: nothing to restart")
         return exit_codes.OK

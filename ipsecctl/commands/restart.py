@@ -4,11 +4,12 @@ import argparse
 import os
 
 from ipc.types import DataPathKind
-from ipsecctl import exit_codes, saved
+from ipsecctl import exit_codes, lockout, own_ssh, saved
 from ipsecctl.checkup import try_abilities
-from ipsecctl.commands.start import start
+from ipsecctl.commands.start import begin_to_wait, say_what_waits, start
 from ipsecctl.commands.stop import stop
 from ipsecctl.errors import CommandError
+from ipsecctl.pending import refuse_wrong_time
 from ipsecctl.policy_check import check, errors_of
 from ipsecctl.record import Record
 
@@ -16,12 +17,14 @@ from ipsecctl.record import Record
 def run(options: argparse.Namespace) -> int:
     """Stops and starts the instance, with the policy file it had if no other is named; the exit code of the start."""
     with Record() as record:
-        return restart(options.instance, options.spd, record)
+        return restart(options, record)
 
 
-def restart(instance: str, spd: str | None, record: Record) -> int:
+def restart(options: argparse.Namespace, record: Record) -> int:
     """Checks, stops, starts; the exit code of the start, or why there was no stop."""
-    path = os.path.abspath(spd or saved.spd_path_of(instance))
+    instance, seconds = options.instance, options.confirm
+    refuse_wrong_time(seconds)
+    path = os.path.abspath(options.spd or saved.spd_path_of(instance))
     why, code = "the policy file is not good", exit_codes.STRANGE
     try:
         errors = errors_of(path)
@@ -32,8 +35,13 @@ def restart(instance: str, spd: str | None, record: Record) -> int:
     if errors:
         record.say(*errors, f"ipsecctl: not restarted: {why}")
         return code
+    own_ssh.refuse(lockout.by_restart(instance, path), allowed=options.cut_me_off or seconds > 0)
     stop(instance, record)
-    return start(instance, path, record)
+    if seconds:
+        begin_to_wait(instance, seconds)
+    code = start(instance, path, record)
+    say_what_waits(instance, seconds, record)
+    return code
 
 
 def data_path_missing(wish: DataPathKind) -> tuple[str, ...]:

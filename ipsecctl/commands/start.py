@@ -40,13 +40,23 @@ def _start_with_care(options: argparse.Namespace, record: Record) -> int:
         lockout.by_start(options.spd or DEFAULT_SPD, backup=options.backup), allowed=options.cut_me_off or seconds > 0
     )
     if seconds:
-        pending.begin(instance, seconds, "stop", *(() if secure_mode.is_on() else (secure.UNDO,)))
+        begin_to_wait(instance, seconds)
     code = start(instance, options.spd, record, options_of_ipsecd(options))
+    say_what_waits(instance, seconds, record)
+    return code
+
+
+def begin_to_wait(instance: str, seconds: float) -> None:
+    """What is started next is stopped again after `seconds`, and secure mode ends if it is off now."""
+    pending.begin(instance, seconds, "stop --cut-me-off", *(() if secure_mode.is_on() else (secure.UNDO,)))
+
+
+def say_what_waits(instance: str, seconds: float, record: Record) -> None:
+    """After a start that waits for a confirmation, if it does."""
     if seconds and not lock_file.look(instance).held:
         pending.end(instance)
     elif seconds:
         record.say(f"it is stopped again after {seconds:g} s unless `ipsecctl confirm` is given")
-    return code
 
 
 def options_of_ipsecd(options: argparse.Namespace) -> tuple[str, ...]:

@@ -1,13 +1,15 @@
 """`ipsecctl stop`: an orderly stop through the supervisor; without one, the cleaning up that it would have done."""
 
 import argparse
+import shlex
 import time
+from collections.abc import Callable
 
 from ipc import messages as m
 from ipc import status_socket
 from ipc.patience import patient
 from ipc.roles import Role
-from ipsecctl import exit_codes, lock_file, pending, processes
+from ipsecctl import exit_codes, lock_file, lockout, own_ssh, pending, processes, saved
 from ipsecctl.asker import asker
 from ipsecctl.cleanup import clean_up, end_processes, wait_until_gone
 from ipsecctl.client import ask
@@ -20,17 +22,27 @@ SIGN_OF_LIFE_WITHIN_S = patient(2.0)
 
 def run(options: argparse.Namespace) -> int:
     """Stops the instance; 1 if it did not run, or did not stop by itself."""
+    instance, seconds = options.instance, options.confirm
+    pending.refuse_wrong_time(seconds)
+    own_ssh.refuse(lockout.by_stop(instance), allowed=options.cut_me_off or seconds > 0)
+    spd = saved.spd_path_of(instance)
+    waits = seconds > 0 and lock_file.look(instance).held
     with Record() as record:
-        return stop(options.instance, record)
+        return stop(instance, record, lambda: pending.begin(instance, seconds, _start_again(spd)) if waits else None)
 
 
-def stop(instance: str, record: Record) -> int:
-    """Stops `instance` and says each step; the exit code."""
+def _start_again(spd: str) -> str:
+    return f"start --cut-me-off --spd {shlex.quote(spd)}"
+
+
+def stop(instance: str, record: Record, before: Callable[[], None] = lambda: None) -> int:
+    """Stops `instance` and says each step; the exit code. `before` is called just before anything ends."""
     lock = lock_file.look(instance)
     record.detail(f"stop of {instance}, asked for by {asker()}")
     if pending.end(instance):
         # Or it would be undone when something else runs.
         record.say("  what waited for `ipsecctl confirm` is given up")
+    before()
     if not lock.held:
         record.say(f"ipsecctl: IPsec is not running: no process holds {lock.path}", "ipsecctl: cleaning up anyway")
         _say(record, clean_up(instance))

@@ -79,11 +79,24 @@ def test_the_operators_own_ssh_is_put_through_the_policy_and_comes_back_unless_c
         left.write_spd(OPEN_SPD)
         assert operate(left, "start", "--spd", spd, before=by_ssh).code == 0
         assert operate(left, "secure", before=by_ssh).code == 0
+        roles = left.roles()
+        told = operate(left, "stop", before=by_ssh)
+        assert told.code == 1
+        assert "secure mode stays on at a stop, and then the kernel drops everything" in told.text
         left.write_spd(CLOSED_SPD)
+        told = operate(left, "restart", before=by_ssh)
+        assert told.code == 1
+        assert f"no rule of {spd} matches it" in told.text
+        assert left.roles() == roles, "neither has done anything"
         told = operate(left, "reload", before=by_ssh)
         assert told.code == 1
         assert "this would cut your own SSH connection" in told.text
         assert operate(left, "reload", "--cut-me-off", before=by_ssh).code == 0
+        told = operate(left, "restart", "--confirm", "600", before=by_ssh)
+        assert "it is stopped again after 600 s unless" in told.text
+        assert operate(left, "confirm").code == 0
+        assert operate(left, "stop", "--confirm", "3", before=by_ssh).code == 0
+        wait_until("it is started again", lambda: left.status()["phase"] == "running", timeout_s=60)
         left.stop()
         assert operate(left, "insecure").code == 0
 

@@ -15,6 +15,8 @@ from tests.lab.spd import HOST_TO_HOST, IPV6, LEFT_ID, PSK, RIGHT_ID, Pair
 from tests.lab.strongswan import Connection, StrongSwan
 from tests.lab.two import two_instances
 from tests.lab.waiting import wait_until
+from tests.system.test_language import manual
+from tests.system.test_road_warriors import check_that_each_gets_its_own, road
 from tests.system.test_secure_mode import world
 
 LEFT, RIGHT = "10.1.0.1", "10.2.0.1"
@@ -67,6 +69,25 @@ def test_in_secure_mode_a_gateway_forwards_by_the_mark_of_what_came_by_an_sa() -
         assert ping(client, "10.9.0.2", wait_s=0.5).received == 0
         world_.two.capture.stop()
         world_.two.capture.assert_nothing_clear()
+
+
+def test_two_road_warriors_behind_one_rule_get_each_their_own_packets() -> None:
+    with road() as world_:
+        assert world_.gateway.status()["data_path"]["kind"] == "kernel"
+        check_that_each_gets_its_own(world_)
+        world_.gateway.stop()
+        assert "tmpl" not in world_.wire.right.ip("xfrm", "policy")
+
+
+def test_o26_fixed_keys_make_a_tunnel_without_ike() -> None:
+    left = manual("10.9.0.1", "10.9.0.2", "10.1.0.0/24", "10.2.0.0/24", ("0x1001 a1", "0x2002 b2"))
+    right = manual("10.9.0.2", "10.9.0.1", "10.2.0.0/24", "10.1.0.0/24", ("0x2002 b2", "0x1001 a1"))
+    with two_instances(left_spd=left, right_spd=right) as two:
+        assert two.left.status()["data_path"]["kind"] == "kernel"
+        wait_until("up", lambda: ping(two.wire.left, RIGHT, source=LEFT, wait_s=1.0).received == 1, timeout_s=60.0)
+        two.capture.stop()
+        two.capture.assert_nothing_clear()
+        assert two.capture.of_kind(Kind.ESP)
 
 
 def test_roles_killed_under_traffic_cost_no_packet_and_stop_leaves_nothing() -> None:
