@@ -12,6 +12,7 @@ from ipc import messages as m
 from ipc import wishes as w
 from ipc.links import CONTROL
 from ipc.loop import Loop
+from ipc.patience import patient
 from ipc.roles import Role
 from ipc.status import Finding, RoleStatus, Status
 from ipc.types import DataPathKind
@@ -51,7 +52,7 @@ from supervisor.watchdog import INTERVAL_S, Watchdog
 
 log = logging.getLogger(__name__)
 
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = patient(30.0)
 """A worker that is up and has all it needs must say by then that it is ready."""
 ENFORCERS = frozenset({Role.KERNEL_AGENT, Role.POLICY_LOADER})
 """Without them nothing comes into force: a start in which one of them dies has failed."""
@@ -134,6 +135,7 @@ class Instance:
             self.holdings.wishes,
             self.holdings.monitor,
         )
+        self._mode = secure_mode.ReloadedMode(settings.instance)
         self._was_secure: bool | None = None
         self._status_socket: StatusSocket | None = None
         for row in table:
@@ -342,7 +344,8 @@ class Instance:
         lines: tuple[str, ...] = (f"warning: {problem}",) if problem else ()
         policy = self.holdings.policy.in_force
         if policy is not None and policy.parsed is not None:
-            lines += secure_mode.reloaded(self.settings.instance, policy.parsed.unmatched)
+            waits = self.reloads.confirm_within_s() > 0
+            lines += self._mode.follow(policy.parsed.unmatched, to_be_confirmed=waits)
         wish = policy.parsed.data_path if policy is not None and policy.parsed is not None else DataPathKind.AUTO
         if wish not in (DataPathKind.AUTO, self.holdings.data_path.kind):
             lines += ("warning: another data_path takes effect with the next start only",)

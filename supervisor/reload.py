@@ -129,6 +129,8 @@ class Reloads:
         self._end_pending()
         lines = self._settle(former.file if former is not None else None, pending.replacements)
         log.info("the policy was confirmed")
+        # What had to wait for it, such as that secure mode is remembered.
+        lines += self._surroundings.adapt()
         return m.CommandDone(exit_code=0, lines=("the policy in force is confirmed", *lines))
 
     def started(self) -> None:

@@ -25,6 +25,7 @@ ENTERED_BESIDE_POLICY = (
     'secure mode is on: the kernel drops what no rule matches, although the policy says unmatched = "bypass"; '
     "ipsecctl insecure ends that"
 )
+LEFT_AGAIN = "secure mode is off again, as before the policy that was not confirmed"
 STAYS = "secure mode stays on: the kernel drops everything; ipsecctl insecure ends that"
 ENDED = "secure mode has ended, since ipsecd is disabled"
 
@@ -73,12 +74,31 @@ def enter_if_wanted(instance: str, unmatched: Unmatched) -> tuple[str, ...]:
     return (ENTERED,)
 
 
-def reloaded(instance: str, unmatched: Unmatched) -> tuple[str, ...]:
-    """As `enter_if_wanted`, for a policy that is in force by now: that it can't be entered is a warning."""
-    try:
-        return enter_if_wanted(instance, unmatched)
-    except NotChanged as error:
-        return (f"warning: {error}",)
+class ReloadedMode:
+    """Secure mode follows the policies that come into force by a reload. That it can't is a warning."""
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+        self._waits = False
+        """It was entered for a policy that is still to be confirmed."""
+
+    def follow(self, unmatched: Unmatched, *, to_be_confirmed: bool) -> tuple[str, ...]:
+        """As `enter_if_wanted`; what was entered for a policy that nobody confirmed is left with it."""
+        try:
+            if to_be_confirmed and unmatched is Unmatched.DISCARD and not is_on():
+                self._waits = True
+                _run("on")
+                return (ENTERED,)
+            if self._waits and unmatched is Unmatched.BYPASS:
+                _run("off")
+                self._waits = False
+                return (LEFT_AGAIN,)
+            if not to_be_confirmed:
+                self._waits = False
+                return enter_if_wanted(self._instance, unmatched)
+        except NotChanged as error:
+            return (f"warning: {error}",)
+        return ()
 
 
 def end_if_disabled(instance: str) -> str:

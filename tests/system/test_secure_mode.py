@@ -190,6 +190,27 @@ def test_t37_t38_the_mode_is_entered_and_left_without_the_daemon_and_beside_it_a
         assert operate(left, "secure", "--boot").lines == ["secure mode was not on: nothing to do"]
 
 
+def test_t33_t36_a_reload_to_discard_enters_secure_mode_and_leaves_it_where_nobody_confirms() -> None:
+    with gateways() as wire, Instance(wire.left) as left:
+        bypass = BYPASS_SPD.replace('unmatched = "discard"', 'unmatched = "bypass"')
+        discard = bypass.replace('unmatched = "bypass"', 'unmatched = "discard"')
+        assert bypass != discard
+        left.start(bypass)
+        assert left.status()["mode"] == "normal"
+        left.write_spd(discard)
+        assert "secure mode is on" in operate(left, "reload", "--confirm", "5").text
+        assert left.status()["mode"] == "secure"
+        wait_until("it is as before", lambda: left.status()["mode"] == "normal", timeout_s=60)
+        assert operate(left, "reload", "--confirm", "600").code == 0
+        assert operate(left, "secure", "--boot").lines == ["secure mode was not on: nothing to do"], "not yet"
+        assert operate(left, "confirm").code == 0
+        assert "as before the boot" in operate(left, "secure", "--boot").text
+        left.write_spd(bypass)
+        assert "secure mode is on: the kernel drops what no rule matches, although" in operate(left, "reload").text
+        assert left.status()["mode"] == "secure", "only `ipsecctl insecure` leaves it"
+        left.stop()
+
+
 def test_t27_a_boot_starts_ipsecd_only_where_it_is_enabled() -> None:
     with Namespace("host") as host, Instance(host) as instance:
         spd = str(instance.write_spd(BYPASS_SPD))
