@@ -150,6 +150,7 @@ CIPHER_NAMES: Mapping[str, Cipher] = MappingProxyType(
         "3des": DES3CBC,
     }
 )
+_WORDS = {cipher: word for word, cipher in CIPHER_NAMES.items()}
 INTEGRITY_NAMES: Mapping[str, IntegrityId] = MappingProxyType(
     {
         "sha256": IntegrityId.HMAC_SHA2_256_128,
@@ -268,8 +269,7 @@ class EspProposal:
 
 def cipher_name(cipher: Cipher) -> str:
     """The proposal word for `cipher`, or its numbers if it has none."""
-    names = {value: name for name, value in CIPHER_NAMES.items()}
-    return names.get(cipher, f"encr{int(cipher.id)}-{cipher.key_bits}")
+    return _WORDS.get(cipher) or f"encr{int(cipher.id)}-{cipher.key_bits}"
 
 
 def esp_suite_name(cipher: Cipher, integrity: IntegrityId, esn: bool) -> str:

@@ -84,7 +84,7 @@ def _fault_of_protect(rule: KernelRule) -> str:
 def check_new_sas(sas: tuple[Sa, ...], rules: Mapping[int, KernelRule], installed: Installed) -> None:
     """Refuses SAs of an AddSa that the policy does not allow, or whose names are taken or not given out by us."""
     names: set[SaName] = set()
-    counts = dict(installed.per_rule)
+    counts: dict[int, int] = {}
     for sa in sas:
         check_sa(sa, rules)
         name = SaName(spi=sa.spi, destination=sa.destination)
@@ -93,7 +93,7 @@ def check_new_sas(sas: tuple[Sa, ...], rules: Mapping[int, KernelRule], installe
             given_out = installed.allocated is None or sa.spi in installed.allocated
             _require(given_out, f"inbound SPI {sa.spi:08x} was not allocated here")
         names.add(name)
-        counts[sa.rule_id] = counts.get(sa.rule_id, 0) + 1
+        counts[sa.rule_id] = counts.get(sa.rule_id, installed.per_rule.get(sa.rule_id, 0)) + 1
         _require(
             counts[sa.rule_id] <= MAX_SAS_PER_RULE,
             f"rule {rules[sa.rule_id].name} has {MAX_SAS_PER_RULE} SAs already",
@@ -165,10 +165,10 @@ def _check_addresses(sa: Sa, rule: KernelRule) -> None:
     outward = sa.direction is Direction.OUT
     ours, theirs = (sa.source, sa.destination) if outward else (sa.destination, sa.source)
     _require(ours.version == theirs.version, "source and destination are of two address families")
-    if rule.peer_address is not None:
-        _require(theirs == rule.peer_address, f"{theirs} is not the peer of rule {rule.name}")
-    if rule.local_address is not None:
-        _require(ours == rule.local_address, f"{ours} is not our end of rule {rule.name}")
+    if rule.peer_address is not None and theirs != rule.peer_address:
+        raise Refused(f"{theirs} is not the peer of rule {rule.name}")
+    if rule.local_address is not None and ours != rule.local_address:
+        raise Refused(f"{ours} is not our end of rule {rule.name}")
     if rule.mode is Mode.TRANSPORT:
         # In transport mode the outer addresses are the ones protected, unless a NAT stands between.
         for address, prefixes in ((ours, rule.local), (theirs, rule.remote)):
@@ -223,7 +223,8 @@ def _check_selector(selector: TrafficSelector, prefixes: Iterable[Prefix], ports
         and selector.start_port <= selector.end_port <= MAX_PORT
         and (ports == ANY_PORT or (ports.first <= selector.start_port and selector.end_port <= ports.last))
     )
-    _require(inside, f"traffic selector {selector} is outside rule {rule.name}")
+    if not inside:
+        raise Refused(f"traffic selector {selector} is outside rule {rule.name}")
 
 
 def _cover(prefixes: Iterable[Prefix], first: IpAddress, last: IpAddress) -> bool:
