@@ -1,7 +1,8 @@
 """Messages to bytes and back: msgpack of [VERSION, number, field, field, ...], typed and bounded.
 
 The invariant: arbitrary bytes give a message whose every field has its declared type and length, or MessageRefused,
-in time linear in their length. The encoders and decoders are made once for each class, from its annotations.
+in time linear in their length. The encoders and decoders of a class are made from its annotations, when the first of it
+comes or goes.
 """
 
 import dataclasses
@@ -46,7 +47,7 @@ def encode(message: object) -> bytes:
         number = _NUMBERS[cls]
     except KeyError:
         raise TypeError(f"{cls.__name__} is not a message") from None
-    data: bytes = msgpack.packb([VERSION, number, *_ENCODERS[cls](message)])
+    data: bytes = msgpack.packb([VERSION, number, *_dataclass(cls)[0](message)])
     return data
 
 
@@ -60,7 +61,7 @@ def decode(data: bytes) -> object:
         raise MessageRefused(f"version {version!r:.20}, not {VERSION}")
     if type(number) is not int or number not in REGISTRY:
         raise MessageRefused(f"unknown message number {number!r:.20}")
-    return _DECODERS[REGISTRY[number]](values[2:])
+    return _dataclass(REGISTRY[number])[1](values[2:])
 
 
 def encode_value(value: object) -> bytes:
@@ -79,12 +80,19 @@ def decode_value(cls: type[T], data: bytes) -> T:
 
 def _unpack(data: bytes) -> tuple[Any, ...]:
     try:
-        values = msgpack.unpackb(data, use_list=False, strict_map_key=True, max_map_len=0, max_ext_len=0)
+        values = msgpack.unpackb(
+            data, use_list=False, strict_map_key=True, max_map_len=0, max_ext_len=0, ext_hook=_refuse_extension
+        )
     except Exception as error:  # msgpack raises many kinds; all mean one thing here
         raise MessageRefused(f"not msgpack: {type(error).__name__}") from error
     if type(values) is not tuple:
         raise MessageRefused("not a list")
     return values
+
+
+def _refuse_extension(code: int, _data: bytes) -> Any:
+    """One of length 0 is not stopped by the limit."""
+    raise MessageRefused(f"msgpack extension {code}")
 
 
 def _coders(annotation: Any, where: str) -> tuple[Coder, Coder]:
@@ -285,5 +293,3 @@ _REMEMBERED = frozenset({KernelRule, NegotiationRule, Peer, EspProposal, IkeProp
 _ENCODERS: dict[type, Coder] = {}
 _DECODERS: dict[type, Coder] = {}
 _NUMBERS = {cls: number for number, cls in REGISTRY.items()}
-for _cls in _NUMBERS:
-    _dataclass(_cls)
