@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from ipc import messages as m
 from ipc.channel import Handler
+from ipc.garbage import uncollected
 from ipc.messages import KernelRule, Sa, SaName
 from ipc.types import Action, Direction
 from ipc.value import value
@@ -230,6 +231,7 @@ class Agent:
         except guard.Refused as error:
             self._refuse_policy(message.generation, str(error))
 
+    @uncollected()
     def on_commit_policy(self, message: m.CommitPolicy) -> None:
         """Enforces the batch, or says why not; a batch that was refused has been answered already."""
         batch, self._batch = self._batch, None

@@ -49,7 +49,7 @@ def policy_diff(wanted: Mapping[bytes, PolicyEntry], present: Mapping[bytes, Pol
     last: list[bytes] = []
     for key, entry in wanted.items():
         old = present.get(key)
-        if old is not None and old.does_as(entry):
+        if old is entry or (old is not None and old.does_as(entry)):
             continue
         if entry.priority % PRIORITIES_PER_RULE != CARRIES:
             then.append(key)

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 
+from ipc.garbage import uncollected
 from ipc.types import IpAddress, Secret
 from ipc.value import value
 from policy_loader import manual, native, reader, validate
@@ -20,7 +21,6 @@ from policy_loader.credentials.loading import CredentialReader, PublicFacts
 from policy_loader.credentials.revocation import StatusFile
 from policy_loader.credentials.store import CredentialStore, PeerCredentials
 from policy_loader.errors import Key, PolicyError, Problem, printable
-from policy_loader.garbage import uncollected
 from policy_loader.manual import ManualKeys
 from policy_loader.model import Draft, PeerEntry
 from policy_loader.native import Document

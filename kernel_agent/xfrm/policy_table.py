@@ -194,10 +194,21 @@ def _ranked(plan: PolicyPlan, present: Mapping[bytes, PolicyEntry]) -> dict[byte
     except ValueError as error:
         raise DataPathError(str(error)) from None
     for rank, policies in zip(numbers, plan.ruled, strict=True):
+        first = rank * PRIORITIES_PER_RULE
         for policy in policies:
             key = policy.key
             if key not in wanted:
-                wanted[key] = _entry(policy, rank * PRIORITIES_PER_RULE)
+                # A policy that stands as it should is its own entry: of thousands, few differ.
+                priority, old = first + policy.priority, present.get(key)
+                if (
+                    old is not None
+                    and old.priority == priority
+                    and old.action == policy.action
+                    and old.template == policy.template
+                ):
+                    wanted[key] = old
+                else:
+                    wanted[key] = PolicyEntry(0, priority, policy.action, policy.template)
     for policy in plan.behind:
         wanted.setdefault(policy.key, _entry(policy, 0))
     return wanted

@@ -4,9 +4,9 @@ import gc
 
 import pytest
 
+from ipc.garbage import uncollected
 from policy_loader import policy_file
 from policy_loader.errors import PolicyError
-from policy_loader.garbage import uncollected
 
 
 def test_it_is_off_inside_only() -> None:
