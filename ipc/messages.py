@@ -162,6 +162,22 @@ class PolicyChanges:
     peers_count: int = 0
 
 
+@value
+class ManualTunnel:
+    """The two SAs of a rule with fixed keys, as status shows them."""
+
+    rule: Name
+    peer: Name
+    mode: Mode
+    local_address: IpAddress
+    peer_address: IpAddress
+    spi_in: int
+    spi_out: int
+    algorithms: Name
+    local: Annotated[tuple[TrafficSelector, ...], MaxLength(64)]
+    remote: Annotated[tuple[TrafficSelector, ...], MaxLength(64)]
+
+
 @message(21)
 class PolicyParsed:
     """The file is good, and a kernel that has a policy already would take it."""
@@ -176,6 +192,8 @@ class PolicyParsed:
     changes: PolicyChanges = PolicyChanges()
     """In what is in force; in a loader that has nothing in force, all is added."""
     unmatched: Unmatched = Unmatched.BYPASS
+    manual: Annotated[tuple[ManualTunnel, ...], MaxLength(MAX_NAMED)] = ()
+    """The first of those whose keys the operator fixed."""
 
 
 @message(22)

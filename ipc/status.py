@@ -115,7 +115,7 @@ class ChildSaReport:
 
 @value
 class TunnelReport:
-    """An IKE SA with its Child SAs."""
+    """An IKE SA with its Child SAs, or SAs with fixed keys: those have the state "manual", and no SPIs of IKE."""
 
     peer: str
     state: str

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ipc.algorithms import EspProposal, IkeProposal
 from ipc.identities import matches
-from ipc.messages import HalfOpenLimits, KernelRule, NegotiationRule, Peer, Sa
+from ipc.messages import HalfOpenLimits, KernelRule, ManualTunnel, NegotiationRule, Peer, Sa
 from ipc.types import (
     ANY_PORT,
     Action,
@@ -56,6 +56,7 @@ class Policy:
     negotiation_rules: tuple[NegotiationRule, ...]
     peers: tuple[Peer, ...]
     manual_sas: tuple[Sa, ...] = ()
+    manual_tunnels: tuple[ManualTunnel, ...] = ()
     half_open: HalfOpenLimits = DEFAULT_HALF_OPEN
 
 
@@ -148,13 +149,16 @@ def compile_policy(
     kernel_rules = [compiler.kernel_rule(rule, rule_id) for rule, rule_id in zip(rules, ids, strict=True)]
     negotiation_rules: list[NegotiationRule] = []
     manual_sas: list[Sa] = []
+    manual_tunnels: list[ManualTunnel] = []
     for rule, kernel in zip(rules, kernel_rules, strict=True):
         if rule.peer is None or kernel.action is not Action.PROTECT:
             continue
         local = _selectors(rule.sides.local, kernel.protocol, kernel.local_port)
         remote = _selectors(rule.sides.remote, kernel.protocol, kernel.remote_port)
         if kernel.manual:
-            manual_sas += compiler.manual_sas(rule, kernel, local, remote)
+            sas = compiler.manual_sas(rule, kernel, local, remote)
+            manual_sas += sas
+            manual_tunnels.append(manual.tunnel_of(rule.entry.peer or "", kernel, sas))
         else:
             negotiation_rules.append(_negotiation_rule(rule, kernel, local, remote))
     last = (_discard_unmatched(len(selected), rule_ids),) if draft.setup.unmatched is Unmatched.DISCARD else ()
@@ -175,6 +179,7 @@ def compile_policy(
         negotiation_rules=tuple(negotiation_rules),
         peers=compiler.peers,
         manual_sas=tuple(manual_sas),
+        manual_tunnels=tuple(manual_tunnels),
     )
 
 

@@ -221,6 +221,7 @@ class Loader:
                 warnings=_bounded(loaded.warnings),
                 changes=diff(self._in_force.loaded.policy if self._in_force else None, policy).told(),
                 unmatched=policy.unmatched,
+                manual=policy.manual_tunnels[: m.MAX_NAMED],
             )
         )
 

@@ -8,8 +8,8 @@ ChaCha20-Poly1305 must not have a fixed key (RFC 4106 section 2, RFC 7634 sectio
 from collections.abc import Callable
 from dataclasses import field
 
-from ipc.algorithms import INTEGRITY_KEY_BYTES, EncryptionId, EsnId, EspProposal, cipher_sizes
-from ipc.messages import KernelRule, Sa
+from ipc.algorithms import INTEGRITY_KEY_BYTES, EncryptionId, EsnId, EspProposal, cipher_sizes, esp_suite_name
+from ipc.messages import KernelRule, ManualTunnel, Sa
 from ipc.types import Direction, IpAddress, Secret, TrafficSelector
 from ipc.value import value
 from policy_loader import values
@@ -130,6 +130,23 @@ def sas_of(
     return (
         make(Direction.IN, peer.spi_in, theirs, ours, keys.inward),
         make(Direction.OUT, peer.spi_out, ours, theirs, keys.outward),
+    )
+
+
+def tunnel_of(peer: str, rule: KernelRule, sas: tuple[Sa, ...]) -> ManualTunnel:
+    """What status shows of the SAs that `sas_of` has made."""
+    inward, outward = sas
+    return ManualTunnel(
+        rule=rule.name,
+        peer=peer,
+        mode=rule.mode,
+        local_address=outward.source,
+        peer_address=outward.destination,
+        spi_in=inward.spi,
+        spi_out=outward.spi,
+        algorithms=esp_suite_name(outward.cipher, outward.integrity, outward.esn),
+        local=outward.local,
+        remote=outward.remote,
     )
 
 

@@ -41,6 +41,7 @@ from supervisor.spawn import spawn
 from supervisor.status import (
     backup_findings,
     data_path_status,
+    manual_reports,
     policy_findings,
     policy_status,
     role_findings,
@@ -215,7 +216,10 @@ class Instance:
             ),
             data_path=data_path_status(holdings.data_path),
             roles=tuple(roles),
-            tunnels=tuple(tunnel_report(tunnel, now) for tunnel in tunnels),
+            tunnels=(
+                *(tunnel_report(tunnel, now) for tunnel in tunnels),
+                *manual_reports(holdings.policy, now),
+            ),
             down=holdings.rules.down({child.rule for tunnel in tunnels for child in tunnel.children}),
             stored_ike_sas=len(holdings.store),
             refused_messages=self.channels.refused_messages,

@@ -30,6 +30,9 @@ from supervisor.generations import Generations
 from supervisor.policy import PolicyKeeper, first_line
 from supervisor.watchdog import UNRESPONSIVE_S
 
+MANUAL = "manual"
+"""The state of SAs with fixed keys."""
+
 
 def process_facts(pid: int) -> ProcessFacts | None:
     """What the kernel says of `pid`; None if there is no such process (any more)."""
@@ -175,6 +178,39 @@ def tunnel_report(tunnel: m.IkeSaStatus, now: float) -> TunnelReport:
             )
             for child in tunnel.children
         ),
+    )
+
+
+def manual_reports(keeper: PolicyKeeper, now: float) -> tuple[TunnelReport, ...]:
+    """The SAs with fixed keys of the policy in force: tunnels too, with nobody who could say that they work."""
+    policy = keeper.in_force
+    if policy is None or policy.parsed is None:
+        return ()
+    return tuple(_manual_report(tunnel, _age(policy.enforced_at, now)) for tunnel in policy.parsed.manual)
+
+
+def _manual_report(tunnel: m.ManualTunnel, age_s: float) -> TunnelReport:
+    child = ChildSaReport(
+        rule=tunnel.rule,
+        mode=tunnel.mode.name.lower(),
+        spi_in=f"{tunnel.spi_in:08x}",
+        spi_out=f"{tunnel.spi_out:08x}",
+        algorithms=tunnel.algorithms,
+        local=tuple(str(selector) for selector in tunnel.local),
+        remote=tuple(str(selector) for selector in tunnel.remote),
+        age_s=age_s,
+    )
+    return TunnelReport(
+        peer=tunnel.peer,
+        state=MANUAL,
+        initiator=False,
+        spi_i="",
+        spi_r="",
+        local=str(tunnel.local_address),
+        remote=str(tunnel.peer_address),
+        algorithms="-",
+        age_s=age_s,
+        children=(child,),
     )
 
 

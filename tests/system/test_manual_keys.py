@@ -80,5 +80,8 @@ def test_o26_fixed_keys_carry_traffic_without_ike_through_deaths_and_restarts() 
         two.capture.assert_nothing_clear()
         assert not two.capture.of_kind(Kind.IKE)
         assert two.capture.of_kind(Kind.ESP)
+        (tunnel,) = two.left.status()["tunnels"]
+        assert (tunnel["peer"], tunnel["state"]) == ("other", "manual")
+        assert [one["rule"] for one in tunnel["children"]] == ["nets"]
         for instance in (two.left, two.right):
             assert other_key not in instance.log()
