@@ -65,13 +65,13 @@ def test_an_interface_that_is_missing_is_named(instance: Instance, at_first: Net
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o660, 0o604])
-def test_an_spd_that_others_can_read_is_refused(instance: Instance, at_first: NetworkState, mode: int) -> None:
+def test_t43_an_spd_that_others_can_read_is_refused(instance: Instance, at_first: NetworkState, mode: int) -> None:
     said = instance.start_refused(IPV4.left_spd(), mode=mode)
     assert str(instance.spd) in said
     assert leftovers(instance, at_first) == []
 
 
-def test_an_spd_that_is_not_roots_is_refused(instance: Instance, at_first: NetworkState) -> None:
+def test_t43_an_spd_that_is_not_roots_is_refused(instance: Instance, at_first: NetworkState) -> None:
     os.chown(instance.write_spd(IPV4.left_spd()), 12345, 0)
     said = instance.ctl("start", "--spd", str(instance.spd), check=False)
     assert str(instance.spd) in said
