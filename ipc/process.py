@@ -22,6 +22,7 @@ from ipc.channel import Channel, Gatekeeper, Handler
 from ipc.links import Link, links_of
 from ipc.loop import Loop
 from ipc.roles import Role, uid_of
+from ipc.round_log import RoundLog
 
 log = logging.getLogger(__name__)
 
@@ -56,21 +57,25 @@ def inherited_descriptors() -> dict[str, int]:
     return {name: int(number) for name, _, number in pairs}
 
 
-def set_up_log(role: Role, level: str) -> None:
+def set_up_log(role: Role, level: str) -> RoundLog:
     """Log lines to stderr, which the supervisor has pointed where they belong."""
+    handler = RoundLog(sys.stderr.fileno())
     logging.basicConfig(
         level=level,
-        stream=sys.stderr,
+        handlers=[handler],
         format=f"%(asctime)s {role.value}[%(process)d] %(levelname)s %(message)s",
     )
     # Formatting must open no file once privileges are gone.
     time.localtime()
+    return handler
 
 
 class RoleProcess:
     """One running role, from after its privileges are dropped to its end."""
 
-    def __init__(self, role: Role, run_directory: str, descriptors: dict[str, int], start_time: float) -> None:
+    def __init__(
+        self, role: Role, run_directory: str, descriptors: dict[str, int], start_time: float, round_log: RoundLog
+    ) -> None:
         self.role = role
         self.run_directory = run_directory
         self.descriptors = descriptors
@@ -82,6 +87,7 @@ class RoleProcess:
         self._supervisor: Channel | None = None
         self._on_stop: Callable[[float], None] | None = None
         self._said_working_at = 0.0
+        self._round_log = round_log
 
     @classmethod
     def start(cls, role: Role) -> "RoleProcess":
@@ -93,7 +99,7 @@ class RoleProcess:
         parser.add_argument("--instance", required=True, metavar="DIR")
         parser.add_argument(SUPERVISOR_OPTION, required=True, type=int, metavar="PID", dest="supervisor")
         arguments = parser.parse_args()
-        set_up_log(role, os.environ.get(LOG_LEVEL_VARIABLE, "INFO"))
+        round_log = set_up_log(role, os.environ.get(LOG_LEVEL_VARIABLE, "INFO"))
         descriptors = inherited_descriptors()
         start_time = process_start_time(os.getpid())
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
@@ -102,7 +108,7 @@ class RoleProcess:
         privileges.drop(uid=uid, gid=uid, capabilities=CAPABILITIES[role], parent=arguments.supervisor)
         gc.collect()
         gc.freeze()
-        return cls(role, arguments.instance, descriptors, start_time)
+        return cls(role, arguments.instance, descriptors, start_time, round_log)
 
     def open_link(
         self,
@@ -160,6 +166,8 @@ class RoleProcess:
 
     def run(self) -> None:
         """Goes round until `finish`, then closes everything."""
+        self._round_log.gather()
+        self.loop.before_wait(self._round_log.flush)
         self.loop.run()
         for channel in self._channels:
             channel.close()
