@@ -16,28 +16,17 @@ Written as netlink messages (linux/netfilter/nf_tables.h), in one transaction.
 """
 
 import errno
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 
 from ipc.ownership import INNER_MARK, INTERFACE_MARK_MASK, NFT_TABLE, interface_mark
 from ipc.value import value
-from kernel_agent.xfrm import constants as c
-from kernel_agent.xfrm.netlink import NetlinkError, Request, RequestSocket
-from kernel_agent.xfrm.structs import pack_attribute, unpack_attributes
+from kernel_agent import nft
+from kernel_agent.nft import Hook, Meta
+from kernel_agent.xfrm.netlink import NetlinkError, RequestSocket
+from kernel_agent.xfrm.structs import unpack_attributes
 
-_NFPROTO_INET = 1
-_SUBSYSTEM = 10
-_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _GETRULE = (_SUBSYSTEM << 8 | n for n in (0, 1, 2, 3, 6, 7))
-_NESTED = 0x8000
-_CHAIN = b"prerouting\0"
-_TABLE = NFT_TABLE.encode() + b"\0"
+_CHAIN = "prerouting"
 _PRIORITY_RAW = -300
-_NF_ACCEPT = 1
-_REGISTER = 8  # NFT_REG32_00
-_META_MARK, _META_IIF = 3, 4
-_CMP_EQ, _CMP_NEQ = 0, 1
-_RULE_USERDATA = 7
 
 
 def install(requests: RequestSocket, tun_ifindex: int, interfaces: Iterable[int] = ()) -> None:
@@ -53,31 +42,31 @@ def install(requests: RequestSocket, tun_ifindex: int, interfaces: Iterable[int]
         return
     transaction = [
         # Created first, so that the removal of what may be there can't fail.
-        _request(_NEWTABLE, _attribute(1, _TABLE), c.NLM_F_CREATE),
-        _request(_DELTABLE, _attribute(1, _TABLE)),
-        _request(_NEWTABLE, _attribute(1, _TABLE), c.NLM_F_CREATE),
-        _request(_NEWCHAIN, _chain(), c.NLM_F_CREATE),
-        *(_request(_NEWRULE, _rule_body(rule), c.NLM_F_CREATE | c.NLM_F_APPEND) for rule in wanted),
+        nft.new_table(NFT_TABLE),
+        nft.delete_table(NFT_TABLE),
+        nft.new_table(NFT_TABLE),
+        nft.new_base_chain(NFT_TABLE, _CHAIN, Hook.PREROUTING, _PRIORITY_RAW),
+        *(nft.new_rule(NFT_TABLE, _CHAIN, *rule.expressions, userdata=rule.userdata) for rule in wanted),
     ]
-    requests.execute(_batch(transaction))
+    requests.execute(nft.transaction(transaction))
 
 
 def remove(requests: RequestSocket) -> int:
     """Removes the table; returns how many there were, 0 or 1."""
     try:
-        requests.ask(_GETTABLE, _header() + _attribute(1, _TABLE))
+        requests.ask(nft.GETTABLE, nft.about_table(NFT_TABLE))
     except NetlinkError as error:
         if error.errno == errno.ENOENT:
             return 0
         raise
-    requests.execute(_batch([_request(_DELTABLE, _attribute(1, _TABLE))]))
+    requests.execute(nft.transaction([nft.delete_table(NFT_TABLE)]))
     return 1
 
 
 def _present(requests: RequestSocket) -> list[bytes]:
     """What our rules in the kernel say of themselves."""
     try:
-        answers = requests.dump(_GETRULE, _header() + _attribute(1, _TABLE))
+        answers = requests.dump(nft.GETRULE, nft.about_table(NFT_TABLE))
     except NetlinkError as error:
         if error.errno == errno.ENOENT:
             return []
@@ -86,7 +75,7 @@ def _present(requests: RequestSocket) -> list[bytes]:
         attribute.value
         for answer in answers
         for attribute in unpack_attributes(answer.body, 4)
-        if attribute.kind == _RULE_USERDATA
+        if attribute.kind == nft.RULE_USERDATA
     ]
 
 
@@ -105,8 +94,8 @@ def _tun_rules(tun_ifindex: int) -> Iterator[_Rule]:
         yield _Rule(
             userdata=f"{NFT_TABLE} 1 {'' if from_tun else 'not '}{tun_ifindex}".encode(),
             expressions=(
-                _meta_load(_META_IIF),
-                _compare(_CMP_EQ if from_tun else _CMP_NEQ, tun_ifindex),
+                nft.load_meta(Meta.IIF),
+                (nft.equal if from_tun else nft.unequal)(nft.native(tun_ifindex)),
                 *_set_mark(INNER_MARK, INNER_MARK if from_tun else 0),
             ),
         )
@@ -120,79 +109,17 @@ def _interface_rules(interfaces: Sequence[int]) -> Iterator[_Rule]:
         yield _Rule(
             userdata=f"{NFT_TABLE} 1 interface {ifindex}".encode(),
             expressions=(
-                _meta_load(_META_IIF),
-                _compare(_CMP_EQ, ifindex),
+                nft.load_meta(Meta.IIF),
+                nft.equal(nft.native(ifindex)),
                 *_set_mark(INTERFACE_MARK_MASK, interface_mark(ifindex)),
             ),
         )
 
 
-def _set_mark(mask: int, value: int) -> tuple[bytes, ...]:
-    """The packet's mark with `value` in place of the bits of `mask`."""
+def _set_mark(mask: int, flip: int) -> tuple[bytes, ...]:
+    """The packet's mark with `flip` in place of the bits of `mask`."""
     return (
-        _meta_load(_META_MARK),
-        _change_bits(keep=~mask & 0xFFFF_FFFF, flip=value),
-        _expression(b"meta\0", _number(2, _META_MARK), _number(3, _REGISTER)),
+        nft.load_meta(Meta.MARK),
+        nft.change_bits(nft.native(~mask & 0xFFFF_FFFF), nft.native(flip)),
+        nft.store_meta(Meta.MARK),
     )
-
-
-def _header(resource: int = 0) -> bytes:
-    """struct nfgenmsg { __u8 nfgen_family, version; __be16 res_id; };"""
-    return struct.pack("!BBH", _NFPROTO_INET, 0, resource)
-
-
-def _batch(transaction: list[Request]) -> list[Request]:
-    marker = struct.pack("!BBH", 0, 0, _SUBSYSTEM)
-    return [
-        Request(_BATCH_BEGIN, marker, acknowledged=False),
-        *transaction,
-        Request(_BATCH_END, marker, acknowledged=False),
-    ]
-
-
-def _request(kind: int, attributes: bytes, flags: int = 0) -> Request:
-    return Request(kind, _header() + attributes, flags)
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return pack_attribute(kind, value)
-
-
-def _number(kind: int, value: int) -> bytes:
-    return pack_attribute(kind, struct.pack("!I", value & 0xFFFF_FFFF))
-
-
-def _nested(kind: int, *parts: bytes) -> bytes:
-    return pack_attribute(kind | _NESTED, b"".join(parts))
-
-
-def _chain() -> bytes:
-    hook = _nested(4, _number(1, 0), _number(2, _PRIORITY_RAW))
-    return _attribute(1, _TABLE) + _attribute(3, _CHAIN) + hook + _number(5, _NF_ACCEPT) + _attribute(7, b"filter\0")
-
-
-def _rule_body(rule: _Rule) -> bytes:
-    names = _attribute(1, _TABLE) + _attribute(2, _CHAIN)
-    return names + _nested(4, *rule.expressions) + _attribute(_RULE_USERDATA, rule.userdata)
-
-
-def _expression(name: bytes, *data: bytes) -> bytes:
-    return _nested(1, _attribute(1, name), _nested(2, *data))
-
-
-def _meta_load(key: int) -> bytes:
-    return _expression(b"meta\0", _number(2, key), _number(1, _REGISTER))
-
-
-def _compare(operator: int, value: int) -> bytes:
-    return _expression(b"cmp\0", _number(1, _REGISTER), _number(2, operator), _nested(3, _data(value)))
-
-
-def _change_bits(*, keep: int, flip: int) -> bytes:
-    registers = _number(1, _REGISTER) + _number(2, _REGISTER) + _number(3, 4)
-    return _expression(b"bitwise\0", registers, _nested(4, _data(keep)), _nested(5, _data(flip)))
-
-
-def _data(value: int) -> bytes:
-    """A register's content: in the machine's own order, as meta puts it there."""
-    return pack_attribute(1, struct.pack("=I", value))

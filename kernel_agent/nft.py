@@ -20,6 +20,9 @@ ACCEPT, JUMP = 1, -3
 _SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _NEWSET, _NEWSETELEM = (_SUBSYSTEM << 8 | n for n in (0, 2, 3, 6, 9, 12))
+GETTABLE, GETRULE = _SUBSYSTEM << 8 | 1, _SUBSYSTEM << 8 | 7
+RULE_USERDATA = 7
+"""The attribute of a rule for what its owner likes."""
 _NESTED = 0x8000
 _VERDICT_REGISTER = 0
 _CONSTANT_KEY_TYPE = 0
@@ -70,6 +73,11 @@ def delete_table(table: str) -> Request:
     return _request(_DELTABLE, _string(1, table))
 
 
+def about_table(table: str) -> bytes:
+    """Body of GETTABLE, and of GETRULE for all rules of a table."""
+    return struct.pack("!BBH", INET, 0, 0) + _string(1, table)
+
+
 def new_chain(table: str, chain: str) -> Request:
     """A chain to jump to."""
     return _request(_NEWCHAIN, _string(1, table) + _string(3, chain), NLM_F_CREATE)
@@ -82,9 +90,11 @@ def new_base_chain(table: str, chain: str, hook: Hook, priority: int) -> Request
     return _request(_NEWCHAIN, names + where + _number(5, ACCEPT) + _string(7, "filter"), NLM_F_CREATE)
 
 
-def new_rule(table: str, chain: str, *expressions: bytes) -> Request:
+def new_rule(table: str, chain: str, *expressions: bytes, userdata: bytes = b"") -> Request:
     """A rule behind those of the chain."""
     body = _string(1, table) + _string(2, chain) + _nested(4, *expressions)
+    if userdata:
+        body += pack_attribute(RULE_USERDATA, userdata)
     return _request(_NEWRULE, body, NLM_F_CREATE | NLM_F_APPEND)
 
 
@@ -118,11 +128,20 @@ def load_address_type(register: int = FIRST_REGISTER) -> bytes:
     return _expression("fib", _number(1, register), _number(2, _ADDRESS_TYPE), _number(3, _OF_DESTINATION))
 
 
+def store_meta(key: Meta, register: int = FIRST_REGISTER) -> bytes:
+    """Gives the packet what is loaded there, such as a mark."""
+    return _expression("meta", _number(2, key), _number(3, register))
+
+
 def mask(bits: bytes, register: int = FIRST_REGISTER) -> bytes:
     """Keeps only `bits` of what is loaded there."""
-    registers = _number(1, register) + _number(2, register) + _number(3, len(bits))
-    kept, flipped = pack_attribute(1, bits), pack_attribute(1, bytes(len(bits)))
-    return _expression("bitwise", registers, _nested(4, kept), _nested(5, flipped))
+    return change_bits(bits, bytes(len(bits)), register)
+
+
+def change_bits(keep: bytes, flip: bytes, register: int = FIRST_REGISTER) -> bytes:
+    """Keeps only the bits `keep` of what is loaded there, and turns over the bits `flip`."""
+    registers = _number(1, register) + _number(2, register) + _number(3, len(keep))
+    return _expression("bitwise", registers, _nested(4, pack_attribute(1, keep)), _nested(5, pack_attribute(1, flip)))
 
 
 def equal(value: bytes, register: int = FIRST_REGISTER) -> bytes:

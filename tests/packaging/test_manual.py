@@ -45,7 +45,7 @@ def items(part: str, macro: str) -> dict[str, str]:
 # ------------------------------------------------------------- form
 
 
-def test_the_pages_are_those_that_are_tested() -> None:
+def test_t53_the_pages_are_those_that_are_tested() -> None:
     assert sorted(path.name for path in MANUAL.iterdir()) == sorted(PAGES)
 
 
