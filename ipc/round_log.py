@@ -1,7 +1,7 @@
 """The log of a role: what one round of its loop has to say is written at once.
 
 A line for each event of each SA, written alone, costs its writer a system call and wakes the supervisor, which copies
-it; in a storm of handshakes that was a tenth of the worker's work. A warning, or worse, waits for nothing.
+it: in a storm of handshakes that was half of the supervisor's work. A warning, or worse, waits for nothing.
 """
 
 import contextlib
