@@ -7,7 +7,13 @@ ROOT = Path(__file__).resolve().parents[2]
 GIVEN = re.compile(
     r"""(?:code=|code = |finding\(|offender\()"([a-z]+(?:-[a-z]+)*)"|else "([a-z]+-[a-z]+)"$""", re.MULTILINE
 )
-FILES = ("supervisor/status.py", "supervisor/instance.py", "supervisor/drift.py", "ipsecctl/findings.py", "ipsecctl/outside.py")
+FILES = (
+    "supervisor/status.py",
+    "supervisor/instance.py",
+    "supervisor/drift.py",
+    "ipsecctl/findings.py",
+    "ipsecctl/outside.py",
+)
 MADE_OF_A_PHASE = {"instance-starting", "instance-stopping"}
 
 
