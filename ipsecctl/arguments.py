@@ -3,21 +3,20 @@
 import argparse
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 DEFAULT_INSTANCE = "/run/ipsecd"
 DEFAULT_SPD = "/etc/ipsec.spd"
 DEFAULT_TIMEOUT_S = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class Command(NamedTuple):
     """One verb; `ipsecctl.commands.NAME` has its `run`."""
 
     name: str
     help: str
-    aliases: tuple[str, ...] = ()
     example: str
+    aliases: tuple[str, ...] = ()
     takes_spd: bool = False
     takes_json: bool = False
     takes_lsb: bool = False

@@ -11,7 +11,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ipc.ownership import NFT_TABLE, OWNER_TAG, ROUTE_PROTOCOL
 
@@ -38,8 +38,7 @@ _ALL_BLOCKED = b"\1\1\1"
 _RECEIVE_BYTES = 65536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class Counted(NamedTuple):
     """What was counted, in words ("3 policies"), and why it was not, empty if it was."""
 
     lines: tuple[str, ...]

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import time
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ipsecctl.programs import start_time_of
 
@@ -12,8 +12,7 @@ TRIES = 25
 PAUSE_S = 0.02
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockState:
+class LockState(NamedTuple):
     """The lock of an instance as it is now."""
 
     path: str
@@ -46,7 +45,7 @@ def look(instance: str) -> LockState:
             # Shared, and let go at once: a supervisor that starts just now tries more than once.
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return replace(state, held=True)
+            return state._replace(held=True)
         return state
     finally:
         os.close(descriptor)

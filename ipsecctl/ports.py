@@ -7,15 +7,14 @@ all: that means to read what every process has open.
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ipsecctl import programs
 
 IKE_PORTS = (500, 4500)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class Holder(NamedTuple):
     """A process that has a port of IKE; `pid` is 0 if none was found (a socket of the kernel's)."""
 
     port: int

@@ -3,9 +3,7 @@
 import json
 import os
 import stat
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ipsecctl.arguments import DEFAULT_SPD
 
@@ -13,8 +11,7 @@ STATE_NAME = "state.json"
 MAX_BYTES = 65536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedProcess:
+class SavedProcess(NamedTuple):
     """A role's process, as the supervisor knew it last."""
 
     role: str
@@ -23,8 +20,7 @@ class SavedProcess:
     """Seconds since boot."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saved:
+class Saved(NamedTuple):
     """What of it ipsecctl needs; all empty if there is none, or none that may be trusted."""
 
     path: str
@@ -75,7 +71,7 @@ def read(instance: str) -> Saved:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             fields = json.loads(file.read(MAX_BYTES))
-        this_boot = fields["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        this_boot = fields["boot_id"] == _boot_id()
         saved = Saved(
             path=path,
             exists=True,
@@ -100,3 +96,8 @@ def _process(fields: Any) -> SavedProcess:
 
 def _present_namespace() -> int:
     return os.stat("/proc/thread-self/ns/net").st_ino
+
+
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
