@@ -87,23 +87,29 @@ def test_nothing_leaves_in_clear() -> None:
         assert protocols == {50}
 
 
+def answered(output: str) -> int:
+    """How many answers ping(8) has had: with -w it may have sent more than it waited for."""
+    found = re.search(r"(\d+) received", output)
+    return int(found[1]) if found is not None else 0
+
+
 @pytest.mark.parametrize("encapsulated", [False, True], ids=["esp", "udp"])
 def test_long_packets_are_answered_or_cut(encapsulated: bool) -> None:
     with tunnel(encapsulated=encapsulated) as one:
         one.start()
         for side in (one.left, one.right):
             side.namespace.ip("link", "set", TUN, "mtu", "1500")
-        # May be fragmented: comes through, in fragments of the outer packet. (-w: until all are answered.)
+        # May be fragmented: comes through, in fragments of the outer packet. (-w: until so many are answered.)
         own = ("-i", "0.02", "-I", "10.1.0.1", "10.2.0.1")
         for _ in range(2):
             output = one.left.namespace.run("ping", "-n", "-c", "3", "-w", "10", "-M", "dont", "-s", "1470", *own)
-            assert " 0% packet loss" in output
+            assert answered(output) >= 3
         # May not: the sender learns what fits, and that does.
         whole = ("ping", "-n", "-c", "2", "-w", "10", "-M", "do")
         output = one.left.namespace.run(*whole, "-s", "1470", *own, check=False)
         found = re.search(r"mtu ?= ?(\d+)", output)
         assert found is not None, output
-        assert " 0% packet loss" in one.left.namespace.run(*whole, "-s", str(int(found[1]) - 28), *own)
+        assert answered(one.left.namespace.run(*whole, "-s", str(int(found[1]) - 28), *own)) >= 2
         assert 1380 < int(found[1]) < 1460
 
 
