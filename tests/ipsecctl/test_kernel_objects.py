@@ -29,6 +29,7 @@ def test_o15_all_that_a_dead_instance_left_is_counted_and_nothing_else() -> None
         instance.start(IPV4.left_spd())
         instance.kill(Role.SUPERVISOR)
         wait_until("its roles are gone with it", lambda: instance.roles() == [])
+        wait_until("the device and its routes are gone too", lambda: "ipsec0" not in wire.left.ip("link"))
         left = counted(wire.left)
         assert (len(left.lines) >= 3, left.error) == (True, "")
         removed = wire.left.run(sys.executable, "-m", "kernel_agent.clean").splitlines()

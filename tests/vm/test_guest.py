@@ -10,7 +10,7 @@ from ipc.algorithms import CIPHER_NAMES
 from tests.lab.debian import CHECKOUT, Unavailable
 from tests.lab.guest import DIED_EXIT, TIME_LIMIT_EXIT, GuestResult, run_in_guest
 
-pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(900)]
 ADD_SA = (
     "ip xfrm state add src 10.0.0.1 dst 10.0.0.2 proto esp spi 0x100 mode tunnel "
     "aead 'rfc4106(gcm(aes))' 0x000102030405060708090a0b0c0d0e0f10111213 128"

@@ -10,9 +10,9 @@ from tests.lab.debian import Unavailable
 from tests.lab.guest import run_in_guest
 from tests.lab.strongswan import PACKAGES, fetched
 
-pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(1800)]
 TUNNELS = Path(__file__).with_name("kernel_esp.py")
-GUEST_WITHIN_S = 600.0
+GUEST_WITHIN_S = 1500.0
 SAS = Path(__file__).parents[1] / "kernel_agent" / "xfrm" / "test_sa_on_kernel_esp.py"
 
 
