@@ -260,6 +260,7 @@ def test_o15_a_stop_from_another_network_namespace_removes_nothing_there(instanc
         assert operate(other, "start", "--spd", str(other.spd)).code == 0
         other.kill(Role.SUPERVISOR)
         wait_until("its roles are gone with it", lambda: not other.roles())
+        wait_until("the device and its routes are gone too", lambda: "ipsec0" not in elsewhere.ip("link"))
         before = NetworkState.of(elsewhere)
         here, instance.namespace = instance.namespace, elsewhere
         said = operate(instance, "stop")
