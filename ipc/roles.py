@@ -2,6 +2,7 @@
 
 import enum
 import pwd
+import sys
 
 
 class Role(enum.StrEnum):
@@ -23,6 +24,12 @@ MODULES = {
     Role.DATA_PATH: "kernel_agent.userspace",
 }
 """What `python -m` starts for each role."""
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """The command that runs one of our modules with this Python; -P: nothing is imported from the working directory."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
 
 SUPERVISOR_NAME = "ipsecd"
 """What /proc/PID/comm says of a supervisor, from when it has the lock on."""

@@ -1,13 +1,11 @@
 """Whether the kernel would take a policy: a program of the kernel agent tries it in a network namespace aside."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ipc.patience import patient
 from ipsecctl.errors import CommandError
-from ipsecctl.modules import environment, module_command
+from ipsecctl.modules import failure, run_to_end
 
 if TYPE_CHECKING:
     from policy_loader.compile import Policy
@@ -21,26 +19,12 @@ def refusals(policy: "Policy") -> tuple[str, ...]:
     """What the kernel would refuse, in sentences; CommandError if it can't be asked."""
     if os.geteuid():
         raise CommandError("--kernel needs root: it makes a network namespace")
-    command = module_command(MODULE, policy.data_path.name.lower())
-    within_s = patient(TRY_WITHIN_S)
-    try:
-        done = subprocess.run(
-            command,
-            input=b"".join(_framed(policy)),
-            capture_output=True,
-            cwd="/",
-            env=environment(),
-            timeout=within_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise CommandError(f"{MODULE} did not finish within {within_s:g} s") from error
+    done = run_to_end(MODULE, policy.data_path.name.lower(), within_s=TRY_WITHIN_S, given=b"".join(_framed(policy)))
     if done.returncode == 0:
         return ()
     if done.returncode == _REFUSED:
         return tuple(done.stdout.decode(errors="replace").splitlines())
-    last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-    raise CommandError(last[0][-500:] if last else f"{MODULE}: exit code {done.returncode}")
+    raise failure(MODULE, done)
 
 
 def _framed(policy: "Policy") -> Iterator[bytes]:

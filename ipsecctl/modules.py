@@ -7,6 +7,7 @@ from pathlib import Path
 
 import ipc
 from ipc.patience import patient
+from ipc.roles import module_command
 from ipsecctl.errors import CommandError
 
 
@@ -17,14 +18,23 @@ class ModuleFailed(CommandError):
 def run_module(module: str, *arguments: str, within_s: float) -> str:
     """What one of our modules prints when it is run; ModuleFailed if it fails, or takes longer than `within_s`."""
     what = " ".join((module, *arguments))
+    done = run_to_end(module, *arguments, within_s=within_s)
+    if done.returncode:
+        raise failure(what, done)
+    return done.stdout.decode(errors="replace")
+
+
+def run_to_end(
+    module: str, *arguments: str, within_s: float, given: bytes = b""
+) -> "subprocess.CompletedProcess[bytes]":
+    """How one of our modules ends that is `given` this to read; ModuleFailed if it takes longer than `within_s`."""
+    what = " ".join((module, *arguments))
     bound_s = patient(within_s)
     try:
-        done = subprocess.run(
+        return subprocess.run(
             module_command(module, *arguments),
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
-            text=True,
-            errors="replace",
             cwd="/",
             env=environment(),
             timeout=bound_s,
@@ -34,15 +44,12 @@ def run_module(module: str, *arguments: str, within_s: float) -> str:
         raise ModuleFailed(f"{what} can't be run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise ModuleFailed(f"{what} did not finish within {bound_s:g} s") from error
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:]
-        raise ModuleFailed(last[0][-500:] if last else f"{what}: exit code {done.returncode}")
-    return done.stdout
 
 
-def module_command(module: str, *arguments: str) -> list[str]:
-    """The command that runs one of our modules with this Python; -P: nothing is imported from the working directory."""
-    return [sys.executable, "-P", "-m", module, *arguments]
+def failure(what: str, done: "subprocess.CompletedProcess[bytes]") -> ModuleFailed:
+    """Why `what` did not do what it is for: the last line that it complained in."""
+    last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+    return ModuleFailed(last[0][-500:] if last else f"{what}: exit code {done.returncode}")
 
 
 def environment() -> dict[str, str]:

@@ -16,9 +16,10 @@ import time
 
 from ipc import kept
 from ipc.patience import patient
+from ipc.roles import module_command
 from ipsecctl import exit_codes
 from ipsecctl.errors import CommandError
-from ipsecctl.modules import environment, module_command
+from ipsecctl.modules import environment
 
 WAITER = "ipsecctl.pending"
 LOOK_EVERY_S = 0.1

@@ -4,14 +4,13 @@ import ipaddress
 import os
 import socket
 import stat
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ipc.generations import templates_of
 from ipc.types import IpAddress, Secret
 from ipsecctl.errors import BadPolicy, CommandError, NotConfigured
-from ipsecctl.modules import environment, module_command
+from ipsecctl.modules import ModuleFailed, run_module
 
 if TYPE_CHECKING:
     from policy_loader.compile import Policy
@@ -108,19 +107,10 @@ def _templates_for(path: str) -> "SourceFile | None":
 def _addresses_of(name: str) -> tuple[IpAddress, ...]:
     """What the daemon would find for a host name, by its own program; empty if nothing."""
     try:
-        done = subprocess.run(
-            module_command(RESOLVER, name, str(os.getpid())),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            cwd="/",
-            env=environment(),
-            timeout=RESOLVE_WITHIN_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        said = run_module(RESOLVER, name, str(os.getpid()), within_s=RESOLVE_WITHIN_S)
+    except ModuleFailed:
         return ()
-    return tuple(ipaddress.ip_address(line) for line in done.stdout.split())
+    return tuple(ipaddress.ip_address(line) for line in said.split())
 
 
 def _read(path: str, max_bytes: int) -> tuple[bytes, os.stat_result]:

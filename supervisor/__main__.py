@@ -5,10 +5,11 @@ import os
 import sys
 
 from ipc.generations import backup_of
+from ipc.roles import module_command
 from supervisor.daemon import run
 from supervisor.detach import Starter, run_detached
 from supervisor.settings import DEFAULT_INSTANCE, DEFAULT_SPD, LOG_LEVELS, Settings, instance_name
-from supervisor.spawn import base_environment, module_command
+from supervisor.spawn import base_environment
 
 EXIT_NOT_ROOT = 4
 PARSER = "ipsecctl.parse_only"

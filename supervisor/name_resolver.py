@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from ipc import messages as m
 from ipc.loop import Loop, Timer
 from ipc.patience import patient
+from ipc.roles import module_command
 from ipc.types import IpAddress
-from supervisor.spawn import base_environment, module_command
+from supervisor.spawn import base_environment
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,11 @@ import logging
 import os
 import socket
 import struct
-import subprocess
 
 from ipc import kept
 from ipc.patience import patient
 from ipc.types import Unmatched
-from supervisor.spawn import base_environment, module_command
+from supervisor.spawn import ProgramFailed, run_program
 
 log = logging.getLogger(__name__)
 
@@ -117,18 +116,7 @@ def end_if_disabled(instance: str) -> str:
 
 def _run(word: str) -> None:
     try:
-        done = subprocess.run(
-            module_command(PROGRAM, word),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            cwd="/",
-            env=base_environment(),
-            timeout=PROGRAM_WITHIN_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        said = run_program(PROGRAM, word, within_s=PROGRAM_WITHIN_S)
+    except ProgramFailed as error:
         raise NotChanged(f"{PROGRAM} {word}: {error}") from error
-    if done.returncode:
-        raise NotChanged(f"{PROGRAM} {word}: {done.stderr.strip()[-500:]}")
-    log.info("secure mode: %s", done.stdout.strip())
+    log.info("secure mode: %s", said)

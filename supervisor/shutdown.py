@@ -5,7 +5,6 @@ Every step looks for what there is to end or remove, so the list is right after 
 
 import logging
 import signal
-import subprocess
 
 from ipc import messages as m
 from ipc.patience import patient
@@ -14,7 +13,7 @@ from supervisor import secure_mode
 from supervisor.child import Child
 from supervisor.child_states import ChildState
 from supervisor.instance import Instance, Phase
-from supervisor.spawn import base_environment, module_command
+from supervisor.spawn import ProgramFailed, run_program
 
 log = logging.getLogger(__name__)
 
@@ -89,21 +88,10 @@ class Shutdown:
     def _clean_kernel(self) -> str:
         """The agent is not there to remove what it made."""
         try:
-            done = subprocess.run(
-                module_command(CLEANER),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                cwd="/",
-                env=base_environment(),
-                timeout=CLEAN_WITHIN_S,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
+            removed = run_program(CLEANER, within_s=CLEAN_WITHIN_S)
+        except ProgramFailed as error:
             return f"kernel objects may be left: {error}"
-        if done.returncode:
-            return f"kernel objects may be left: {done.stderr.strip()[-500:]}"
-        return f"kernel objects removed without the agent: {done.stdout.strip()[-500:] or 'there were none'}"
+        return f"kernel objects removed without the agent: {removed[-500:] or 'there were none'}"
 
     def _say(self, line: str) -> None:
         self._lines.append(line)

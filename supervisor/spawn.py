@@ -1,16 +1,15 @@
-"""Starting a role: fork and exec, with just the descriptors and the environment that it needs."""
+"""Starting a role, or a program of ours: fork and exec, with just the descriptors and the environment that it needs."""
 
 import os
 import site
 import subprocess
-import sys
 from pathlib import Path
 
 import ipc
 from ipc import patience
 from ipc.links import links_of
 from ipc.process import DESCRIPTORS_VARIABLE, LISTENER_PREFIX, LOG_LEVEL_VARIABLE, SUPERVISOR_OPTION
-from ipc.roles import Role
+from ipc.roles import Role, module_command
 from supervisor.role_table import RoleRow
 from supervisor.settings import Settings
 from supervisor.sockets import Descriptors
@@ -19,9 +18,8 @@ SAFE_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 PYTHON_PATH_VARIABLE = "PYTHONPATH"
 
 
-def module_command(module: str, *arguments: str) -> list[str]:
-    """The command that runs one of our modules with this Python; -P: nothing is imported from the working directory."""
-    return [sys.executable, "-P", "-m", module, *arguments]
+class ProgramFailed(Exception):
+    """A program of ours could not be run, or did not do what it is for; the text says why."""
 
 
 def base_environment() -> dict[str, str]:
@@ -70,3 +68,23 @@ def spawn(row: RoleRow, settings: Settings, descriptors: Descriptors, log: int |
         # What is sent to our group (a terminal's ^C, timeout(1)) is for the supervisor, which ends them in order.
         process_group=0,
     )
+
+
+def run_program(module: str, *arguments: str, within_s: float) -> str:
+    """What one of our modules prints when it is run to its end; ProgramFailed if it fails or takes longer."""
+    try:
+        done = subprocess.run(
+            module_command(module, *arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env=base_environment(),
+            timeout=within_s,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ProgramFailed(str(error)) from error
+    if done.returncode:
+        raise ProgramFailed(done.stderr.strip()[-500:])
+    return done.stdout.strip()

@@ -6,13 +6,14 @@ import subprocess
 
 from ipc import kept
 from ipc.patience import patient
+from ipc.roles import module_command
 from ipsecctl import exit_codes, lock_file, lockout, own_ssh, pending, secure_mode
 from ipsecctl.arguments import DEFAULT_SPD
 from ipsecctl.asker import asker
 from ipsecctl.cleanup import end_orphans, unlocked_supervisor
 from ipsecctl.commands import secure
 from ipsecctl.lock_file import LockState
-from ipsecctl.modules import environment, module_command
+from ipsecctl.modules import environment
 from ipsecctl.pending import refuse_wrong_time
 from ipsecctl.record import Record
 
