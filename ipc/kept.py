@@ -14,6 +14,9 @@ DEFAULT_DIRECTORY = "/var/lib/ipsecd"
 SECURE_NAME = "secure"
 BOOT_NAME = "boot"
 UNCONFIRMED_NAME = "unconfirmed"
+SECURE_STAYS = "secure mode stays on: the kernel drops everything; ipsecctl insecure ends that"
+SECURE_ENDED = "secure mode has ended, since ipsecd is disabled"
+"""What a stop says of the mode, whoever sees to it."""
 _ENABLED, _DISABLED = b"enabled\n", b"disabled\n"
 
 

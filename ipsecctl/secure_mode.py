@@ -47,11 +47,11 @@ def end_if_disabled(instance: str) -> tuple[str, ...]:
         if neighbour(instance) or not is_on():
             return ()
         if not kept.is_disabled(instance):
-            return ("secure mode stays on: the kernel drops everything; ipsecctl insecure ends that",)
+            return (kept.SECURE_STAYS,)
         leave(instance)
     except CommandError as error:
         return (str(error),)
-    return ("secure mode has ended, since ipsecd is disabled",)
+    return (kept.SECURE_ENDED,)
 
 
 def _run(word: str) -> str:

@@ -25,8 +25,6 @@ ENTERED_BESIDE_POLICY = (
     "ipsecctl insecure ends that"
 )
 LEFT_AGAIN = "secure mode is off again, as before the policy that was not confirmed"
-STAYS = "secure mode stays on: the kernel drops everything; ipsecctl insecure ends that"
-ENDED = "secure mode has ended, since ipsecd is disabled"
 
 _NETLINK_XFRM = 6
 _XFRM_MSG_GETDEFAULT = 0x28
@@ -105,13 +103,13 @@ def end_if_disabled(instance: str) -> str:
     if not is_on():
         return ""
     if not kept.is_disabled(instance):
-        return STAYS
+        return kept.SECURE_STAYS
     try:
         _run("off")
         kept.forget_secure(instance)
     except (NotChanged, OSError) as error:
         return f"secure mode could not be ended: {error}"
-    return ENDED
+    return kept.SECURE_ENDED
 
 
 def _run(word: str) -> None:
