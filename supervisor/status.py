@@ -165,19 +165,7 @@ def tunnel_report(tunnel: m.IkeSaStatus, now: float) -> TunnelReport:
         remote=tunnel.remote,
         algorithms=tunnel.algorithms,
         age_s=_age(tunnel.established_at, now),
-        children=tuple(
-            ChildSaReport(
-                rule=child.rule,
-                mode=child.mode.name.lower(),
-                spi_in=f"{child.spi_in:08x}",
-                spi_out=f"{child.spi_out:08x}",
-                algorithms=child.algorithms,
-                local=tuple(str(selector) for selector in child.local),
-                remote=tuple(str(selector) for selector in child.remote),
-                age_s=_age(child.established_at, now),
-            )
-            for child in tunnel.children
-        ),
+        children=tuple(_child_report(child, _age(child.established_at, now)) for child in tunnel.children),
     )
 
 
@@ -190,16 +178,6 @@ def manual_reports(keeper: PolicyKeeper, now: float) -> tuple[TunnelReport, ...]
 
 
 def _manual_report(tunnel: m.ManualTunnel, age_s: float) -> TunnelReport:
-    child = ChildSaReport(
-        rule=tunnel.rule,
-        mode=tunnel.mode.name.lower(),
-        spi_in=f"{tunnel.spi_in:08x}",
-        spi_out=f"{tunnel.spi_out:08x}",
-        algorithms=tunnel.algorithms,
-        local=tuple(str(selector) for selector in tunnel.local),
-        remote=tuple(str(selector) for selector in tunnel.remote),
-        age_s=age_s,
-    )
     return TunnelReport(
         peer=tunnel.peer,
         state=MANUAL,
@@ -210,7 +188,20 @@ def _manual_report(tunnel: m.ManualTunnel, age_s: float) -> TunnelReport:
         remote=str(tunnel.peer_address),
         algorithms="-",
         age_s=age_s,
-        children=(child,),
+        children=(_child_report(tunnel, age_s),),
+    )
+
+
+def _child_report(sa: m.ChildSaStatus | m.ManualTunnel, age_s: float) -> ChildSaReport:
+    return ChildSaReport(
+        rule=sa.rule,
+        mode=sa.mode.name.lower(),
+        spi_in=f"{sa.spi_in:08x}",
+        spi_out=f"{sa.spi_out:08x}",
+        algorithms=sa.algorithms,
+        local=tuple(str(selector) for selector in sa.local),
+        remote=tuple(str(selector) for selector in sa.remote),
+        age_s=age_s,
     )
 
 
