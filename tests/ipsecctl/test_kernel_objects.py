@@ -5,12 +5,10 @@ import time
 
 import pytest
 
-from ipc.roles import Role
 from ipsecctl import kernel_objects
 from tests.lab.instance import Instance
 from tests.lab.namespaces import Namespace, gateways
 from tests.lab.spd import IPV4
-from tests.lab.waiting import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -27,9 +25,7 @@ def test_o15_all_that_a_dead_instance_left_is_counted_and_nothing_else() -> None
         wire.left.ip("rule", "add", "from", "192.0.2.0/24", "lookup", "77")
         assert counted(wire.left) == nothing
         instance.start(IPV4.left_spd())
-        instance.kill(Role.SUPERVISOR)
-        wait_until("its roles are gone with it", lambda: instance.roles() == [])
-        wait_until("the device and its routes are gone too", lambda: "ipsec0" not in wire.left.ip("link"))
+        instance.die()
         left = counted(wire.left)
         assert (len(left.lines) >= 3, left.error) == (True, "")
         removed = wire.left.run(sys.executable, "-m", "kernel_agent.clean").splitlines()

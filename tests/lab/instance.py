@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ipc.generations import TEMPLATES_NAME
+from ipc.ownership import TUN_INTERFACE
 from ipc.process import process_start_time
 from ipc.roles import MODULES, Role, uid_of
 from tests.lab.namespaces import LabError, Namespace
@@ -148,6 +149,12 @@ class Instance:
             raise LabError(f"{self.namespace}: no {role} to kill")
         _kill(victim)
         return victim
+
+    def die(self) -> None:
+        """Kills the supervisor; its roles die with it, and the TUN goes that it held. All else is left as it is."""
+        self.kill(Role.SUPERVISOR)
+        wait_until("its roles are gone with it", lambda: not self.roles())
+        wait_until("the device is gone with its holder", lambda: TUN_INTERFACE not in self.namespace.ip("link"))
 
     def wait_for_successor(self, victim: RunningRole, *, timeout_s: float = 30.0) -> float:
         """Waits for another process of the victim's role that has dropped its privileges; seconds that took."""

@@ -21,7 +21,6 @@ from tests.lab.instance import Instance, NetworkState, leftovers
 from tests.lab.namespaces import WIRE, Namespace, gateways, run
 from tests.lab.operator import add_foreign_objects, operate
 from tests.lab.spd import IPV4
-from tests.lab.waiting import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 SPD = IPV4.left_spd().replace("[setup]", '[setup]\nip_forward = "on"')
@@ -61,11 +60,6 @@ def kill(role: Role) -> Callable[[Instance], None]:
     return accident
 
 
-def kill_supervisor(instance: Instance) -> None:
-    instance.kill(Role.SUPERVISOR)
-    wait_until("its roles are gone with it", lambda: not instance.roles())
-
-
 def delete_lock(instance: Instance) -> None:
     (instance.directory / "ipsecd.lock").unlink()
 
@@ -77,7 +71,7 @@ def make_lock_a_directory(instance: Instance) -> None:
 
 def recycle_pid(instance: Instance) -> None:
     """The supervisor is dead, and its pid is that of a process which must not be hurt: this one."""
-    kill_supervisor(instance)
+    instance.die()
     for name in ("ipsecd.lock", "state.json"):
         path = instance.directory / name
         path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": os.getpid()}))
@@ -118,7 +112,7 @@ def stop_supervisor(instance: Instance) -> None:
 
 def boot_again(instance: Instance) -> None:
     """Lock and saved information are those of an earlier boot, whose clock was ahead of today's."""
-    kill_supervisor(instance)
+    instance.die()
     for name in ("ipsecd.lock", "state.json"):
         path = instance.directory / name
         earlier = {"boot_id": "00000000-0000-4000-8000-000000000000", "start_time": 1e9}
@@ -133,7 +127,7 @@ ACCIDENTS: list[tuple[Callable[[Instance], None], int]] = [
     (kill(Role.KERNEL_AGENT), 0),
     (kill(Role.POLICY_LOADER), 0),
     (kill(Role.DATA_PATH), 0),
-    (kill_supervisor, 1),
+    (Instance.die, 1),
     (delete_lock, 1),
     (make_lock_a_directory, 1),
     (recycle_pid, 1),
@@ -211,7 +205,7 @@ def test_o15_stop_with_the_clock_set_back(instance: Instance, at_first: NetworkS
         pytest.skip(f"no time namespaces here: {probe.stderr.decode()}")
     started(instance)
     if not alive:
-        kill_supervisor(instance)
+        instance.die()
     said = operate(instance, "stop", before=clock_set_back())
     assert said.code == (0 if alive else 1), said.text
     assert_all_clean(instance, at_first)
@@ -254,13 +248,11 @@ def test_o15_a_stop_of_one_instance_does_not_touch_another_one(instance: Instanc
 
 def test_o15_a_stop_from_another_network_namespace_removes_nothing_there(instance: Instance) -> None:
     started(instance)
-    kill_supervisor(instance)
+    instance.die()
     with Namespace("elsewhere") as elsewhere, Instance(elsewhere) as other:
         other.write_spd(IPV4.left_spd().replace(f'"{WIRE}"', '"lo"'))
         assert operate(other, "start", "--spd", str(other.spd)).code == 0
-        other.kill(Role.SUPERVISOR)
-        wait_until("its roles are gone with it", lambda: not other.roles())
-        wait_until("the device and its routes are gone too", lambda: "ipsec0" not in elsewhere.ip("link"))
+        other.die()
         before = NetworkState.of(elsewhere)
         here, instance.namespace = instance.namespace, elsewhere
         said = operate(instance, "stop")

@@ -109,12 +109,6 @@ def pid_of(instance: Instance, role: Role) -> int:
     return one.pid
 
 
-def kill_all(instance: Instance) -> None:
-    """Kills the supervisor, and the roles die with it: nobody cleans up."""
-    instance.kill(Role.SUPERVISOR)
-    wait_until("all are gone", lambda: instance.roles() == [])
-
-
 def test_o10_a_running_instance_is_told_as_the_manual_says_and_then_in_detail(instance: Instance) -> None:
     said = status(instance)
     assert (said.code, said.lines[0]) == (0, "IPsec running"), said.out
@@ -178,7 +172,7 @@ def test_o11_lsb_codes(instance: Instance) -> None:
     assert status(instance, "--lsb").code == 0
     with impostor(instance, "ike_worker"):
         assert status(instance, "--lsb").code == 0
-    kill_all(instance)
+    instance.die()
     assert status(instance, "--lsb").code == 1
     (instance.directory / "state.json").unlink()
     assert status(instance, "--lsb").code == 2
@@ -214,7 +208,7 @@ def test_o12_a_supervisor_that_is_stopped_is_told_with_all_that_can_be_seen_with
 
 
 def test_o12_what_a_dead_instance_left_is_named_in_bounded_time(instance: Instance) -> None:
-    kill_all(instance)
+    instance.die()
     said = status(instance)
     assert (said.code, said.lines[0]) == (1, "IPsec stopped")
     assert said.codes() == ["stale-lock", "stale-object"]
@@ -298,7 +292,7 @@ def test_o13_another_instance_is_never_named(instance: Instance, wire: Gateways)
         # In another namespace, but under the very name of the first one's run directory: a container's.
         with impostor(instance, "ike_worker", wire.right):
             assert status(instance).code == 0
-        kill_all(instance)
+        instance.die()
         with impostor(instance, "ike_worker", wire.right):
             said = status(instance)
             assert (said.codes(), said.findings("orphaned-process")) == (["stale-lock", "stale-object"], [])

@@ -118,8 +118,7 @@ def test_the_data_path_dead_under_traffic_leaks_nothing() -> None:
 def test_with_the_supervisor_dead_nothing_goes_in_clear_and_a_start_mends_it() -> None:
     with two_instances(SETTLED) as two:
         up(two)
-        two.left.kill(Role.SUPERVISOR)
-        wait_until("all its roles are gone", lambda: not two.left.roles())
+        two.left.die()
         result = ping(two.wire.left, RIGHT, source=LEFT, count=20, interval_s=0.02, wait_s=0.5)
         if two.right.role(Role.DATA_PATH) is not None:
             assert result.received == 0
@@ -133,8 +132,7 @@ def test_stop_cleans_up_after_a_supervisor_that_was_killed() -> None:
         before = NetworkState.of(wire.left)
         with Instance(wire.left) as instance:
             instance.start(IPV4.left_spd())
-            instance.kill(Role.SUPERVISOR)
-            wait_until("all its roles are gone", lambda: not instance.roles())
+            instance.die()
             said = instance.ctl("stop", check=False)
             assert "not running" in said
             assert leftovers(instance, before) == []
