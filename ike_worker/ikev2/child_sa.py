@@ -15,7 +15,9 @@ REPLAY_WINDOW_PACKETS = 1024
 DRAIN_S = 3.0
 """How long packets that were under way are still taken on a replaced Child SA after its DELETE."""
 SWITCH_OUTBOUND_S = 30.0
-"""We send on a Child SA that the peer made by a rekey when it deletes the old one, and after this long anyway."""
+"""We send on a Child SA that the peer made by a rekey when it does or deletes the old one; after this long anyway."""
+FIRST_PACKET_S = 1.0
+"""Whether the peer sends on it already is asked after this long, and again."""
 REPLACED_LIFE_S = 60.0
 """A peer that rekeyed a Child SA and does not delete the old one within this time has it deleted by us."""
 
@@ -24,11 +26,12 @@ class ChildSa:
     """The mutable state of one Child SA. Times are monotonic seconds; `math.inf` is never."""
 
     __slots__ = (
+        "ask_at",
         "beside",
         "dies_at",
         "due_at",
         "established_at",
-        "idle_at",
+        "idle_before_s",
         "inbound",
         "ours",
         "outbound",
@@ -70,8 +73,10 @@ class ChildSa:
         self.due_at = math.inf
         """INBOUND: when we send on it anyway. INSTALLED: when it gives way to another that does the same.
         REKEYED: when we delete it anyway. DRAINING: when it goes."""
-        self.idle_at = math.inf
-        """When to ask whether it is idle."""
+        self.ask_at = math.inf
+        """When to ask for its traffic. INBOUND: whether the peer sends on it. INSTALLED: whether it is idle."""
+        self.idle_before_s = 0.0
+        """How long the one that it replaces had been idle when it was replaced."""
 
     def __str__(self) -> str:
         return f"child {self.inbound.spi:08x}/{self.outbound.spi:08x} {self.rule_name}"
@@ -80,6 +85,11 @@ class ChildSa:
     def spi_in(self) -> int:
         """Our inbound SPI: its name on this side."""
         return self.inbound.spi
+
+    @property
+    def follows_another(self) -> bool:
+        """Whether it has, or is to have, the traffic of another one."""
+        return bool(self.replaces or self.beside)
 
     @property
     def installed(self) -> tuple[Sa, ...]:
@@ -91,8 +101,10 @@ class ChildSa:
         """When something must be done about it."""
         state = self.state
         if state is ChildState.INSTALLED:
-            return min(self.rekey_at, self.dies_at, self.due_at, self.idle_at)
-        if state in (ChildState.INBOUND, ChildState.REKEYED, ChildState.DRAINING):
+            return min(self.rekey_at, self.dies_at, self.due_at, self.ask_at)
+        if state is ChildState.INBOUND:
+            return min(self.due_at, self.dies_at, self.ask_at)
+        if state in (ChildState.REKEYED, ChildState.DRAINING):
             return min(self.due_at, self.dies_at)
         return self.dies_at if state is ChildState.REKEYING else math.inf
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
 from ike_worker.ikev2 import events
-from ike_worker.ikev2.child_sa import ChildSa, sa_name
+from ike_worker.ikev2.child_sa import FIRST_PACKET_S, ChildSa, sa_name
 from ike_worker.ikev2.datagram import Datagram, Endpoint
 from ike_worker.ikev2.errors import AuthenticationFailed, Ikev2Error, RefusedHere
 from ike_worker.ikev2.features.fragmentation import FragmentStore
@@ -111,6 +111,8 @@ class Request:
     nonce: bytes = b""
     spi: bytes = b""
     key_exchange: KeyExchangeSeed | None = None
+    in_clear: tuple[Payload, ...] = ()
+    """What stands ahead of the Encrypted payload."""
 
 
 @value
@@ -459,7 +461,7 @@ class Context:
         rule = self.policy.rule(child.rule_id)
         rekey_s = rule.rekey_s if rule is not None else 0.0
         child.rekey_at = self.now + self.jittered(rekey_s) if rekey_s else math.inf
-        child.idle_at = self.now + rule.idle_s if rule is not None and rule.idle_s else math.inf
+        self.ask_for_traffic_later(child)
         self.mark_changed(sa)
         log.info("%s: %s: established%s", sa, child, f", rekeys {rekeyed_spi_in:08x}" if rekeyed_spi_in else "")
         self.events.append(
@@ -471,6 +473,16 @@ class Context:
                 rekeyed_spi_in=rekeyed_spi_in,
             )
         )
+
+    def ask_for_traffic_later(self, child: ChildSa) -> None:
+        """Sets when the kernel is asked what `child` carries (`features/traffic.py`)."""
+        rule = self.policy.rule(child.rule_id)
+        if child.state is ChildState.INBOUND and child.follows_another:
+            child.ask_at = self.now + FIRST_PACKET_S
+        elif child.state is ChildState.INSTALLED and rule is not None and rule.idle_s:
+            child.ask_at = self.now + max(rule.idle_s - child.idle_before_s, 1.0)
+        else:
+            child.ask_at = math.inf
 
     def own(self, sa: IkeSa, child: ChildSa) -> None:
         """`child` is found by its SPIs from now on."""
@@ -512,6 +524,9 @@ class Context:
     def stop_sending_on(self, sa: IkeSa, child: ChildSa) -> None:
         """Another Child SA takes the outbound traffic of `child`, which goes on receiving."""
         if child.outbound_installed:
+            rule = self.policy.rule(child.rule_id)
+            if rule is not None and rule.idle_s:
+                self.events.append(events.QueryUsage(sas=tuple(sa_name(one) for one in child.installed)))
             child.outbound_installed = False
             self.events.append(events.DeleteSas(sas=(sa_name(child.outbound),)))
             self.mark_changed(sa)

@@ -17,7 +17,7 @@ from ike_worker.ikev2.datagram import Datagram, Endpoint
 from ike_worker.ikev2.errors import InvalidMajorVersion, RefusedHere, RemoteError
 from ike_worker.ikev2.events import AllClosed, Event, OrderEnded
 from ike_worker.ikev2.exchanges import ike_sa_init
-from ike_worker.ikev2.features import idleness, liveness, nat_traversal
+from ike_worker.ikev2.features import liveness, nat_traversal, traffic
 from ike_worker.ikev2.features.gate import is_init_request
 from ike_worker.ikev2.features.orders import DownPeer, DownRule, Orders, RekeyChild, RekeyIke, Up
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, PayloadType
@@ -47,7 +47,7 @@ __all__ = ["Changes", "Datagram", "Endpoint", "Engine"]
 log = logging.getLogger(__name__)
 
 _FLAGS_OFFSET = 19
-_PROTECTED = frozenset({PayloadType.ENCRYPTED, PayloadType.ENCRYPTED_FRAGMENT})
+_PROTECTED = frozenset({PayloadType.ENCRYPTED, PayloadType.ENCRYPTED_FRAGMENT, PayloadType.PUZZLE_SOLUTION})
 
 
 @value
@@ -408,7 +408,7 @@ class Engine:
         owners = {spi: owner for spi in by_spi if (owner := context.child_owners.get(spi)) is not None}
         for spi, sa in owners.items():
             child = sa.children[spi]
-            if child.state is ChildState.INSTALLED and idleness.is_idle(context, child, by_spi):
+            if traffic.look(context, sa, child, by_spi):
                 log.info("%s: %s: idle", sa, child)
                 timers.delete_child(sa, child)
             context.wake(sa)

@@ -44,7 +44,8 @@ class ChildSaState:
     due_at: float
     ours: bool
     beside: int
-    idle_at: float
+    ask_at: float
+    idle_before_s: float = 0.0
 
 
 @value
@@ -179,7 +180,8 @@ def _take_child(child: ChildSa) -> ChildSaState:
         due_at=child.due_at,
         ours=child.ours,
         beside=child.beside,
-        idle_at=child.idle_at,
+        ask_at=child.ask_at,
+        idle_before_s=child.idle_before_s,
     )
 
 
@@ -266,5 +268,6 @@ def _rebuild_child(state: ChildSaState) -> ChildSa:
     child.rekey_at = state.rekey_at
     child.due_at = state.due_at
     child.beside = state.beside
-    child.idle_at = state.idle_at
+    child.ask_at = state.ask_at
+    child.idle_before_s = state.idle_before_s
     return child

@@ -6,7 +6,7 @@ from ike_worker.ikev2 import dialogue
 from ike_worker.ikev2.child_sa import SWITCH_OUTBOUND_S, ChildSa
 from ike_worker.ikev2.context import Context
 from ike_worker.ikev2.exchanges import ike_sa_init, informational, reauthentication
-from ike_worker.ikev2.features import handover, idleness, liveness, nat_traversal
+from ike_worker.ikev2.features import handover, liveness, nat_traversal, traffic
 from ike_worker.ikev2.ike_sa import IkeSa
 from ike_worker.ikev2.states import ChildState, State
 from ike_worker.ikev2.wish import Wish, WishKind
@@ -38,8 +38,8 @@ def run(context: Context, sa: IkeSa) -> None:
     if sa.handshake is not None and now >= sa.handshake.deadline and sa.state is State.HALF_OPEN:
         context.close(sa, "the initiator did not go on")
         return
-    if sa.handshake is not None:
-        ike_sa_init.go_on_solving(context, sa)
+    if sa.handshake is not None and ike_sa_init.go_on_solving(context, sa):
+        dialogue.authenticate(context, sa)
     dialogue.retransmit_or_give_up(context, sa)
     if sa.state is State.CLOSED:
         return
@@ -83,9 +83,9 @@ def _child_due(context: Context, sa: IkeSa, child: ChildSa) -> None:
     elif state is ChildState.INSTALLED and now >= child.rekey_at:
         child.rekey_at = math.inf
         rekey_child(sa, child)
-    elif state is ChildState.INSTALLED:
-        idleness.ask(context, child)
-    elif state is ChildState.INBOUND and (child.replaces or child.beside):
+    elif state is ChildState.INSTALLED or (state is ChildState.INBOUND and now < child.due_at):
+        traffic.ask(context, child)
+    elif state is ChildState.INBOUND and child.follows_another:
         # The peer should have deleted the old one by now; the new one stands on both sides in any case.
         child.due_at = now + SWITCH_OUTBOUND_S
         context.start(sa, informational.switch_outbound(context, child), lambda _: None, lambda _: None)

@@ -137,6 +137,7 @@ def switch_outbound(context: Context, child: ChildSa) -> Work[None]:
         child.outbound_installed = True
         child.due_at = math.inf
         enter(child, ChildState.INSTALLED)
+        context.ask_for_traffic_later(child)
         handover.settle_twins(context, owner, child)
         context.mark_changed(owner)
         context.wake(owner)

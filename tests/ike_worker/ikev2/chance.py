@@ -109,6 +109,7 @@ def play_without_a_gap(seed: int) -> World:
     """Nothing is deleted, everything is replaced, by both sides, in bad weather: no packet is lost by that, ever."""
     world = world_of(seed)
     world.connect()
+    world.flows = True
     world.loss, world.duplication, world.spread_s = 0.1, 0.1, 0.3
     for _ in range(DEEDS):
         side: Side = world.chance.choice((world.alice, world.bob))

@@ -320,6 +320,45 @@ def test_a_child_sa_with_traffic_of_either_direction_is_not_idle() -> None:
     world.agree(0)
 
 
+@pytest.mark.parametrize("who", ["alice", "bob"])
+def test_idle_time_goes_on_through_rekeys_of_both_kinds(who: str) -> None:
+    world = connected(**rules("alice", idle_s=300.0))
+    side: Side = getattr(world, who)
+    for _ in range(2):
+        world.run(100)
+        side.engine.rekey_child(side.sas(Direction.IN)[0].spi, world.now)
+        world.run(5)
+        side.engine.rekey_ike_sa(side.ike_spis[0], world.now)
+        world.run(5)
+    world.agree(1)
+    world.alice.kill_and_restore()
+    world.run(70)
+    world.agree(1)
+    world.run(30)
+    world.agree(0)
+
+
+def test_traffic_before_a_rekey_counts_after_it() -> None:
+    world = connected(**rules("alice", idle_s=300.0))
+    (inbound,) = world.alice.sas(Direction.IN)
+    world.alice.last_used[SaName(spi=inbound.spi, destination=inbound.destination)] = world.now + 200
+    world.run(250)
+    world.alice.engine.rekey_child(inbound.spi, world.now)
+    world.run(240)
+    world.agree(1)
+    world.run(20)
+    world.agree(0)
+
+
+def test_idle_time_goes_on_where_the_ike_sa_is_made_anew() -> None:
+    world = connected(alice={"peer": peer_of("alice", reauth_s=100.0), **rules("alice", idle_s=300.0)["alice"]})
+    world.run(290)
+    assert len(world.alice.of(e.IkeSaEstablished)) >= 2
+    world.agree(1)
+    world.run(80)
+    world.agree(0)
+
+
 def test_an_agent_that_does_not_answer_cuts_nothing() -> None:
     world = connected(**rules("alice", idle_s=300.0))
     world.alice.answers_usage = False

@@ -13,9 +13,10 @@ from typing import Any
 from ike_worker.ikev2 import events as e
 from ike_worker.ikev2.crypto.prf import prf
 from ike_worker.ikev2.engine import Datagram, Endpoint, Engine
-from ike_worker.ikev2.iana import ExchangeType, PayloadType, name_of
+from ike_worker.ikev2.iana import ExchangeType, NotifyType, PayloadType, name_of
 from ike_worker.ikev2.snapshot import IkeSaState
-from ike_worker.ikev2.wire.message import parse_header
+from ike_worker.ikev2.wire.message import encode_message, parse_header, parse_message
+from ike_worker.ikev2.wire.notify import Notify
 from ipc import codec
 from ipc.algorithms import (
     AES128GCM16,
@@ -228,13 +229,24 @@ class Side:
                 engine.sas_installed(event.token, now)
             case e.QueryUsage() if self.answers_usage:
                 used = [(name, max(self.installed_at[name], self.last_used.get(name, 0.0))) for name in event.sas]
-                usage = [Usage(sa=name, packets=0, bytes=0, idle_s=now - then) for name, then in used]
+                usage = [
+                    Usage(sa=name, packets=int(self._has_carried(name)), bytes=0, idle_s=now - then)
+                    for name, then in used
+                ]
                 engine.sas_used(tuple(usage), now)
             case e.DeleteSas():
                 for name in event.sas:
                     gone = self.kernel.pop(name, None)
                     if gone is not None:
                         self.kernel_log.append(f"-{gone.direction.name.lower()}")
+
+    def _has_carried(self, name: SaName) -> bool:
+        """Whether packets have come or gone; with `World.flows` each side uses whatever it can send on."""
+        other = self.world.bob if self is self.world.alice else self.world.alice
+        return name in self.last_used or (self.world.flows and (name in other.kernel or self._sends_on(name)))
+
+    def _sends_on(self, name: SaName) -> bool:
+        return name in self.kernel and self.kernel[name].direction is Direction.OUT
 
     def of(self, kind: type[e.Event]) -> list[e.Event]:
         """The events of this kind so far."""
@@ -267,6 +279,8 @@ class World:
         self.chance = random.Random(seed)
         self.loss = self.duplication = self.corruption = 0.0
         self.spread_s = 0.0
+        self.flows = False
+        """There are packets all the time, both ways."""
         self.filter: Filter | None = None
         self.wire: list[str] = []
         self.to_do: list[tuple[float, int, Side, Datagram]] = []
@@ -370,6 +384,20 @@ def describe(datagram: Datagram) -> str:
     header = parse_header(datagram.data)
     kind = "response" if header.response else "request"
     return f"{name_of(ExchangeType, header.exchange_type)} {kind} {header.message_id}"
+
+
+def without_notify(data: bytes, left_out: NotifyType) -> bytes:
+    """A message in clear as it would be if it had not this notify."""
+    header, message = parse_header(data), parse_message(data)
+    return encode_message(
+        spi_i=header.spi_i,
+        spi_r=header.spi_r,
+        exchange_type=header.exchange_type,
+        initiator=header.initiator,
+        response=header.response,
+        message_id=header.message_id,
+        payloads=[one for one in message.payloads if not (isinstance(one, Notify) and one.type == left_out)],
+    )
 
 
 def behind_nat(address: IpAddress, offset: int = 10_000) -> Callable[[Endpoint], Endpoint]:

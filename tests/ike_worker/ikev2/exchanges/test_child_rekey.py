@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from ike_worker.ikev2.child_sa import DRAIN_S, REPLACED_LIFE_S, SWITCH_OUTBOUND_S
+from ike_worker.ikev2.child_sa import DRAIN_S, FIRST_PACKET_S, REPLACED_LIFE_S, SWITCH_OUTBOUND_S
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, ProtocolId
 from ike_worker.ikev2.states import ChildState
 from ike_worker.ikev2.wire.delete import Delete
@@ -199,6 +199,35 @@ def test_without_a_delete_the_responder_uses_the_new_one_and_deletes_the_old_one
     s.bob.waits(SWITCH_OUTBOUND_S)
     assert s.bob.child(ask) is INSTALLED
     assert says(s.bob.waits(REPLACED_LIFE_S))[:1] == ["delete child"]
+    s.ends()
+
+
+def test_without_a_delete_the_responder_follows_the_first_packet_on_the_new_one() -> None:
+    s = Scenario()
+    ask = s.alice.rekeys()
+    (made,) = s.bob.takes(ask)
+    s.bob.waits(2 * FIRST_PACKET_S)
+    assert s.bob.child(ask) is INBOUND  # Alice does not have it yet, and sends nothing on it
+    s.alice.takes(made)
+    s.world.flows = True
+    assert s.bob.child(ask) is INBOUND
+    s.bob.waits(2 * FIRST_PACKET_S)
+    assert s.bob.child(ask) is INSTALLED
+    s.ends()
+
+
+@pytest.mark.parametrize("lowest", NONCES)
+def test_a_first_packet_decides_no_collision(lowest: str) -> None:
+    s = Scenario()
+    s.lowest_nonce(lowest)
+    ask_a, ask_b = s.alice.rekeys(), s.bob.rekeys()
+    (made_by_b,) = s.bob.takes(ask_a)
+    (made_by_a,) = s.alice.takes(ask_b)
+    s.bob.takes(made_by_a)
+    s.world.flows = True
+    s.alice.waits(1.5 * FIRST_PACKET_S)
+    assert s.alice.child(ask_b) is INBOUND
+    s.alice.takes(made_by_b)
     s.ends()
 
 
