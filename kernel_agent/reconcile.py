@@ -1,14 +1,11 @@
 """Differences between what should be and what is. Pure: what to add, to change and to remove, and nothing else."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Generic, TypeVar
 
 from ipc.messages import SaName
 from ipc.value import value
 from kernel_agent.xfrm.messages import InstalledSa, PolicyEntry
 from kernel_agent.xfrm.policies import CARRIES, PRIORITIES_PER_RULE
-
-T = TypeVar("T")
 
 
 @value
@@ -31,17 +28,6 @@ class PolicyDiff:
         return bool(self.first or self.then or self.last or self.remove)
 
 
-@value
-class SetDiff(Generic[T]):
-    """What to add to a set and what to take from it."""
-
-    add: tuple[T, ...]
-    remove: tuple[T, ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.add or self.remove)
-
-
 def policy_diff(wanted: Mapping[bytes, PolicyEntry], present: Mapping[bytes, PolicyEntry]) -> PolicyDiff:
     """What leads from `present`, all of them ours, to `wanted`; both by key."""
     first: list[bytes] = []
@@ -61,14 +47,6 @@ def policy_diff(wanted: Mapping[bytes, PolicyEntry], present: Mapping[bytes, Pol
             then.append(key)
     remove = tuple(key for key in present if key not in wanted)
     return PolicyDiff(first=tuple(first), then=tuple(then), last=tuple(last), remove=remove)
-
-
-def set_diff(wanted: Collection[T], present: Collection[T]) -> SetDiff[T]:
-    """What leads from `present` to `wanted`, in the order of each."""
-    return SetDiff(
-        add=tuple(item for item in dict.fromkeys(wanted) if item not in present),
-        remove=tuple(item for item in present if item not in wanted),
-    )
 
 
 def unnamed_sas(named: Collection[SaName], present: Iterable[InstalledSa]) -> tuple[SaName, ...]:

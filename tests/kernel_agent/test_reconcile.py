@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel_agent.reconcile import policy_diff, set_diff, unnamed_sas
+from kernel_agent.reconcile import policy_diff, unnamed_sas
 from kernel_agent.xfrm.messages import InstalledSa, PolicyEntry
 from kernel_agent.xfrm.policies import BLOCKS, CARRIES, PLAIN, PRIORITIES_PER_RULE
 from tests.kernel_agent.values import name_of, sa
@@ -67,14 +67,6 @@ def test_a_packet_that_is_protected_before_and_after_is_so_at_every_step(
     """The packet is one that the policies of `matching` match."""
     if carried(present, matching) and carried(wanted, matching):
         assert all(carried(table, matching) is not False for table in steps(wanted, present))
-
-
-@given(st.lists(st.integers(0, 20)), st.lists(st.integers(0, 20), unique=True))
-def test_sets(wanted: list[int], present: list[int]) -> None:
-    diff = set_diff(wanted, present)
-    assert set(present) - set(diff.remove) | set(diff.add) == set(wanted)
-    assert not set(diff.add) & set(present)
-    assert bool(diff) == (set(wanted) != set(present))
 
 
 def test_sas_that_nobody_named() -> None:
