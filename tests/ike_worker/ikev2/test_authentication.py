@@ -12,7 +12,7 @@ from ike_worker.ikev2 import events as e
 from ike_worker.ikev2.datagram import Datagram
 from ike_worker.ikev2.iana import ExchangeType, NotifyType
 from ike_worker.ikev2.wire.certificate import CertificateRequest
-from ike_worker.ikev2.wire.message import encode_message, parse_header, parse_message
+from ike_worker.ikev2.wire.message import parse_header, parse_message
 from ike_worker.ikev2.wire.notify import Notify
 from ipc import codec
 from ipc import messages as m
@@ -23,7 +23,7 @@ from policy_loader.credentials.chain import Trust
 from policy_loader.credentials.revocation import RevocationRules
 from policy_loader.credentials.signatures import SigningRules
 from policy_loader.credentials.store import AuthKind, OwnKey, PeerCredentials
-from tests.ike_worker.ikev2.two_sides import PSK, RULE_ID, Side, World, identity, peer_of, rule_of
+from tests.ike_worker.ikev2.two_sides import PSK, RULE_ID, Side, World, identity, peer_of, rule_of, without_notify
 from tests.lab.pki import DAY, KINDS, Authority, Flaws, Issued, root, some_key, utc_now
 
 Made = Callable[[str], PeerCredentials]
@@ -364,20 +364,7 @@ def test_a_hash_list_that_was_cut_out_on_the_way_is_noticed(ca: Authority) -> No
         header = parse_header(datagram.data)
         if header.exchange_type != ExchangeType.IKE_SA_INIT or header.response:
             return [datagram]
-        kept = [
-            one
-            for one in parse_message(datagram.data).payloads
-            if not (isinstance(one, Notify) and one.type == NotifyType.SIGNATURE_HASH_ALGORITHMS)
-        ]
-        data = encode_message(
-            spi_i=header.spi_i,
-            spi_r=header.spi_r,
-            exchange_type=header.exchange_type,
-            initiator=True,
-            response=False,
-            message_id=0,
-            payloads=kept,
-        )
+        data = without_notify(datagram.data, NotifyType.SIGNATURE_HASH_ALGORITHMS)
         return [replace(datagram, data=data)]
 
     meeting.world.filter = cut

@@ -6,12 +6,12 @@ import pytest
 
 from ike_worker.ikev2 import events as e
 from ike_worker.ikev2.datagram import Datagram
-from ike_worker.ikev2.iana import ExchangeType, NotifyType
-from ike_worker.ikev2.wire.message import encode_message, parse_header, parse_message
+from ike_worker.ikev2.iana import NotifyType
+from ike_worker.ikev2.wire.message import parse_header, parse_message
 from ike_worker.ikev2.wire.notify import Notify
 from ipc.algorithms import KeyExchangeId
 from ipc.types import Direction
-from tests.ike_worker.ikev2.two_sides import ESP, RULE_ID, Side, World, net, peer_of, rule_of
+from tests.ike_worker.ikev2.two_sides import ESP, RULE_ID, Side, World, net, peer_of, rule_of, without_notify
 
 HANDSHAKE = [
     "alice: IKE_SA_INIT request 0",
@@ -95,20 +95,7 @@ def test_with_a_responder_that_does_not_announce_it_the_child_goes_along() -> No
         header = parse_header(datagram.data)
         if sender is world.alice or header.message_id:
             return [datagram]
-        payloads = [
-            one
-            for one in parse_message(datagram.data).payloads
-            if not (isinstance(one, Notify) and one.type == NotifyType.CHILDLESS_IKEV2_SUPPORTED)
-        ]
-        data = encode_message(
-            spi_i=header.spi_i,
-            spi_r=header.spi_r,
-            exchange_type=ExchangeType.IKE_SA_INIT,
-            initiator=False,
-            response=True,
-            message_id=0,
-            payloads=payloads,
-        )
+        data = without_notify(datagram.data, NotifyType.CHILDLESS_IKEV2_SUPPORTED)
         (sa,) = world.bob.engine._context.ike_sas.values()
         sa.in_handshake.own_message = data  # so that it is what Bob signs
         return [replace(datagram, data=data)]
