@@ -381,6 +381,7 @@ def send_request(context: Context, sa: IkeSa, request: Request) -> None:
         response=False,
         message_id=window.next_id,
         random_bytes=context.random_bytes,
+        in_clear=request.in_clear,
     )
     window.pending = Pending(
         wish=request.wish,

@@ -125,9 +125,9 @@ class Handshake:
     group: KeyExchangeId = KeyExchangeId.NONE
     cookie: bytes = b""
     solver: Solver | None = None
-    """CONNECTING: works on the responder's puzzle."""
+    """CONNECTING, AUTHENTICATING: works on the responder's puzzle."""
     solution: bytes = b""
-    """Of the puzzle that came with the cookie."""
+    """Of the puzzle that came with the cookie, then of the one for IKE_AUTH."""
     restarts: int = 0
     childless: bool = False
     """AUTHENTICATING: IKE_AUTH goes without a first Child SA (RFC 6023)."""
@@ -275,8 +275,9 @@ class IkeSa:
         response: bool,
         message_id: int,
         random_bytes: Callable[[int], bytes],
+        in_clear: Sequence[Payload] = (),
     ) -> tuple[bytes, ...]:
-        """A protected message of ours, in fragments if it is too long for the path."""
+        """A protected message of ours, in fragments if it is too long for the path; `in_clear` as `seal_message`."""
         protection = self.keyed.protect_out
         data = seal_message(
             spi_i=self.spi_i,
@@ -288,6 +289,7 @@ class IkeSa:
             payloads=payloads,
             protection=protection,
             iv=random_bytes(protection.iv_bytes),
+            in_clear=in_clear,
         )
         most = self.path.message_bytes
         return (data,) if len(data) <= most else split_message((data,), most, protection, random_bytes)

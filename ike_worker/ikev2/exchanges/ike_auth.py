@@ -19,6 +19,7 @@ from ike_worker.ikev2.wire.authentication import Authentication
 from ike_worker.ikev2.wire.identification import IdentificationInitiator, IdentificationResponder
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wire.payload import Payload
+from ike_worker.ikev2.wire.puzzle_solution import PuzzleSolution
 from ike_worker.ikev2.wire.sa import SecurityAssociation
 from ike_worker.ikev2.wish import Wish, WishKind
 from ipc.identities import difference, is_pattern, matches, of_payload
@@ -57,7 +58,9 @@ def request(context: Context, sa: IkeSa) -> Work[Request]:
     ]
     if initial_contact.is_first_contact(context, sa):
         payloads.append(Notify(type=NotifyType.INITIAL_CONTACT))
-    return Request(wish=wish, exchange_type=ExchangeType.IKE_AUTH, payloads=payloads, spi=spi)
+    solution = sa.in_handshake.solution
+    in_clear = (PuzzleSolution(data=solution),) if solution else ()
+    return Request(wish=wish, exchange_type=ExchangeType.IKE_AUTH, payloads=payloads, spi=spi, in_clear=in_clear)
 
 
 def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) -> Work[None]:

@@ -15,6 +15,7 @@ from ike_worker.ikev2.exchange_rules import Contents, check
 from ike_worker.ikev2.features import fragmentation, nat_traversal, puzzles, signatures
 from ike_worker.ikev2.features.gate import Admission
 from ike_worker.ikev2.features.half_open import HALF_OPEN_S
+from ike_worker.ikev2.features.puzzles import Puzzle
 from ike_worker.ikev2.features.retransmission import KeyExchangeSeed, Pending
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, name_of
 from ike_worker.ikev2.ike_sa import NO_SPI, TAIL_BYTES, Handshake, IkeSa, NatPath, Session
@@ -110,7 +111,7 @@ def _send(context: Context, sa: IkeSa, group: KeyExchangeId) -> None:
 
 
 def complete(context: Context, sa: IkeSa, message: Message, data: bytes, local: Endpoint, remote: Endpoint) -> bool:
-    """Acts on the response; True if there are keys now and IKE_AUTH comes next.
+    """Acts on the response; True if there are keys now and IKE_AUTH comes next, at once.
 
     RemoteError where the response makes no sense: it is not authentic yet, so it is dropped and another one may come.
     """
@@ -140,7 +141,12 @@ def complete(context: Context, sa: IkeSa, message: Message, data: bytes, local: 
     sa.window.pending = None
     sa.window.next_id = 1
     enter(sa, State.AUTHENTICATING)
-    return True
+    puzzle = contents.notify(NotifyType.PUZZLE)
+    task = puzzles.read(sa.in_handshake.peer_nonce + sa.spi_r, puzzle) if puzzle is not None else None
+    sa.in_handshake.solution = b""
+    if task is not None:
+        _solve(context, sa, task)
+    return task is None
 
 
 def _take_keys(sa: IkeSa, contents: Contents, header: Header) -> None:
@@ -175,24 +181,32 @@ def _send_cookie_back(context: Context, sa: IkeSa, cookie: bytes, puzzle: Notify
     handshake.cookie, handshake.solution = cookie, b""
     task = puzzles.read(cookie, puzzle) if puzzle is not None else None
     if task is None:
-        # Also where a puzzle is too hard: some of those who can't solve it are served (RFC 8019 section 7.1.3).
+        # Also where a puzzle is too hard: some of those who can't solve it are served (RFC 8019 section 7.1.2).
         _send(context, sa, handshake.group)
         return
-    log.info("%s: the responder is under load and asks for a puzzle of difficulty %d", sa, task.difficulty)
-    handshake.solver = puzzles.Solver(task, context.random_bytes)
+    _solve(context, sa, task)
     if sa.window.pending is not None:
         sa.window.pending.answered = True
 
 
-def go_on_solving(context: Context, sa: IkeSa) -> None:
-    """Works a little on the responder's puzzle, and answers it when that is done."""
+def _solve(context: Context, sa: IkeSa, task: Puzzle) -> None:
+    log.info("%s: the responder is under load and asks for a puzzle of difficulty %d", sa, task.difficulty)
+    sa.in_handshake.solver = puzzles.Solver(task, context.random_bytes)
+
+
+def go_on_solving(context: Context, sa: IkeSa) -> bool:
+    """Works a little on the responder's puzzle; with its solution the request is sent, or True: IKE_AUTH comes next."""
     handshake = sa.in_handshake
     if handshake.solver is None:
-        return
+        return False
     handshake.solver.work()
-    if handshake.solver.done:
-        handshake.solution, handshake.solver = handshake.solver.solution, None
-        _send(context, sa, handshake.group)
+    if not handshake.solver.done:
+        return False
+    handshake.solution, handshake.solver = handshake.solver.solution, None
+    if sa.state is State.AUTHENTICATING:
+        return True
+    _send(context, sa, handshake.group)
+    return False
 
 
 def _on_error(context: Context, sa: IkeSa, wrong: Notify) -> None:

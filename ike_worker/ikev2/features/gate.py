@@ -55,7 +55,7 @@ _COOKIE_ANSWER = (
     + _COOKIE
 )
 """Between SPIi and the cookie of an answer that asks for a cookie alone."""
-_PRFS = (PrfId.HMAC_SHA2_256, PrfId.HMAC_SHA2_384, PrfId.HMAC_SHA2_512)
+_PRFS = (PrfId.HMAC_SHA2_256, PrfId.HMAC_SHA2_384, PrfId.HMAC_SHA2_512, PrfId.HMAC_SHA1, PrfId.HMAC_MD5)
 
 
 class Admission(enum.Enum):
@@ -142,7 +142,7 @@ class Gate:
     def _has_paid(self, data: bytes, found: "_Found", asked: int, wanted: int) -> bool:
         if not wanted:
             return True
-        puzzle = Puzzle(cookie=found.cookie, prf=_prf_of(data), difficulty=asked)
+        puzzle = Puzzle(string=found.cookie, prf=_prf_of(data), difficulty=asked)
         return bool(asked) and puzzles.is_solved(found.solution, puzzle)
 
 
@@ -186,7 +186,7 @@ def _find(data: bytes) -> _Found:
             break
         if kind == _NONCE:
             found.nonce = data[offset + _GENERIC_BYTES : offset + length]
-            break  # a cookie and a solution stand ahead of it (RFC 7296 section 2.6, RFC 8019 section 7.1.3)
+            break  # a cookie and a solution stand ahead of it (RFC 7296 section 2.6, RFC 8019 section 7.1.2)
         if kind == _NOTIFY and data[offset + 5 : offset + 8] == _COOKIE[1:]:
             found.cookie = data[offset + 8 : offset + length]
         elif kind == _SOLUTION:
@@ -196,7 +196,7 @@ def _find(data: bytes) -> _Found:
 
 
 def _prf_of(data: bytes) -> PrfId:
-    """A prf that the message offers (RFC 8019 section 7.1.1.1), by how such a transform is written."""
+    """A prf that the message offers (RFC 8019 section 7.1.1.2), by how such a transform is written."""
     return next((prf for prf in _PRFS if b"\0\x08\x02\0" + int(prf).to_bytes(2) in data), PrfId.HMAC_SHA2_256)
 
 

@@ -1,6 +1,8 @@
-"""Client puzzles: an initiator pays with work before a responder under attack does. RFC 8019 sections 3 and 7.1.
+"""Client puzzles: an initiator pays with work before a responder under attack does. RFC 8019 sections 4.4 and 7.
 
-To be found: four different keys K so that prf(K, cookie) ends in so many zero bits.
+To be found: four different keys K so that prf(K, S) ends in so many zero bits. S is the cookie in IKE_SA_INIT, and
+Nr | SPIr in IKE_AUTH, where we solve what is asked and ask nothing ourselves: a responder of ours has its keys before
+IKE_AUTH comes, so nobody makes it compute them, and a message that is not authentic costs it one look.
 """
 
 import hmac
@@ -12,13 +14,13 @@ from ipc.algorithms import PRF_BYTES, PRF_DIGESTS, PrfId
 from ipc.value import value
 
 KEYS = 4
-"""How many keys a solution has (RFC 8019 section 3)."""
+"""How many keys a solution has (RFC 8019 section 4.4)."""
 MAX_DIFFICULTY = 20
 """We work on no harder puzzle: four million attempts, some seconds."""
 ATTEMPTS_PER_TURN = 2000
 """A few milliseconds; then other work has its turn."""
 MAX_ATTEMPTS = 1 << 24
-"""So many without success, and we go on without a solution, as RFC 8019 section 7.1.3 lets us."""
+"""So many without success, and we go on without a solution, as RFC 8019 section 7.1.2 lets us."""
 _KEY_BYTES = 4
 
 
@@ -26,18 +28,19 @@ _KEY_BYTES = 4
 class Puzzle:
     """What the responder asks."""
 
-    cookie: bytes
+    string: bytes
+    """S."""
     prf: PrfId
     difficulty: int
 
 
-def read(cookie: bytes, notify: Notify) -> Puzzle | None:
-    """The puzzle in a PUZZLE notify: prf (2 bytes), difficulty (1 byte); None for one that we do not work on."""
+def read(string: bytes, notify: Notify) -> Puzzle | None:
+    """The puzzle in a PUZZLE notify about the string S: prf (2 bytes), difficulty (1); None if we do not work on it."""
     number = int.from_bytes(notify.data[:2])
     if len(notify.data) != 3 or number not in PrfId._value2member_map_ or notify.data[2] > MAX_DIFFICULTY:
         return None
-    # Difficulty 0: as hard as we like (RFC 8019 section 7.1.2).
-    return Puzzle(cookie=cookie, prf=PrfId(number), difficulty=notify.data[2] or MAX_DIFFICULTY - 8)
+    # Difficulty 0: as hard as we like (RFC 8019 section 7.1.1.1).
+    return Puzzle(string=string, prf=PrfId(number), difficulty=notify.data[2] or MAX_DIFFICULTY - 8)
 
 
 def ask(prf: PrfId, difficulty: int) -> Notify:
@@ -69,10 +72,10 @@ class Solver:
 
     def work(self) -> None:
         """One turn."""
-        digest, cookie, mask = PRF_DIGESTS[self._puzzle.prf], self._puzzle.cookie, self._mask
+        digest, string, mask = PRF_DIGESTS[self._puzzle.prf], self._puzzle.string, self._mask
         for number in range(self._start + self._attempts, self._start + self._attempts + ATTEMPTS_PER_TURN):
             key = (number & 0xFFFFFFFF).to_bytes(_KEY_BYTES)
-            if not int.from_bytes(hmac.digest(key, cookie, digest)[-4:]) & mask:
+            if not int.from_bytes(hmac.digest(key, string, digest)[-4:]) & mask:
                 self._found.append(key)
                 if len(self._found) == KEYS:
                     return
@@ -86,4 +89,4 @@ def is_solved(solution: bytes, puzzle: Puzzle) -> bool:
         return False
     keys = {solution[start : start + size] for start in range(0, len(solution), size)}
     digest, mask = PRF_DIGESTS[puzzle.prf], (1 << puzzle.difficulty) - 1
-    return len(keys) == KEYS and all(not int.from_bytes(hmac.digest(key, puzzle.cookie, digest)) & mask for key in keys)
+    return len(keys) == KEYS and all(not int.from_bytes(hmac.digest(key, puzzle.string, digest)) & mask for key in keys)

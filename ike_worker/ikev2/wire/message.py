@@ -227,16 +227,18 @@ def seal_message(
     payloads: Sequence[Payload],
     protection: MessageProtection,
     iv: bytes,
+    in_clear: Sequence[Payload] = (),
 ) -> bytes:
-    """A message whose payloads are all inside an Encrypted payload; `iv` as `MessageProtection.seal` wants it.
+    """A message whose payloads are inside an Encrypted payload; `iv` as `MessageProtection.seal` wants it.
 
-    LocalError if it would be longer than MAX_MESSAGE_BYTES.
+    `in_clear` stands ahead of it, authenticated too. LocalError if it would be longer than MAX_MESSAGE_BYTES.
     """
     plaintext = _encode_payloads(payloads)
     sk_length = _GENERIC.size + protection.sealed_bytes(len(plaintext))
     flags = (FLAG_INITIATOR if initiator else 0) | (_FLAG_RESPONSE if response else 0)
-    header = _header(spi_i, spi_r, _ENCRYPTED, exchange_type, flags, message_id, HEADER_BYTES + sk_length)
-    associated = header + _GENERIC.pack(_first(payloads), 0, sk_length)
+    ahead, first = _encode_payloads(in_clear, _ENCRYPTED), _first(in_clear) or _ENCRYPTED
+    header = _header(spi_i, spi_r, first, exchange_type, flags, message_id, HEADER_BYTES + len(ahead) + sk_length)
+    associated = header + ahead + _GENERIC.pack(_first(payloads), 0, sk_length)
     return associated + protection.seal(associated, plaintext, iv)
 
 
@@ -274,12 +276,15 @@ def split_message(
 ) -> tuple[bytes, ...]:
     """A message of our own, whole or in fragments, sealed anew in fragments of at most `max_bytes` bytes each.
 
-    `protection` is what sealed it. Every fragment has an IV of its own (RFC 7383 section 2.5).
+    `protection` is what sealed it. Every fragment has an IV of its own (RFC 7383 section 2.5). What stood in clear
+    ahead of it goes with the first one (section 2.5.3).
     """
     opened = []
     first_payload = 0
+    in_clear: tuple[Payload, ...] = ()
     for data in datagrams:
         message = parse_message(data)
+        in_clear += message.payloads
         if message.fragment is not None:
             first_payload = first_payload or message.fragment.first_payload
             opened.append(open_fragment(data, message.fragment, protection))
@@ -287,19 +292,23 @@ def split_message(
             first_payload = message.encrypted.first_payload
             opened.append(protection.open(data[: len(data) - len(message.encrypted.body)], message.encrypted.body))
     plaintext = b"".join(opened)
-    room = max_bytes - HEADER_BYTES - _GENERIC.size - NUMBERS.size - protection.overhead
+    ahead = _encode_payloads(in_clear, _FRAGMENT)
+    room = max_bytes - HEADER_BYTES - len(ahead) - _GENERIC.size - NUMBERS.size - protection.overhead
     if room < 1 or -(-len(plaintext) // room) > MAX_FRAGMENTS:
         raise LocalError(f"a message of {len(plaintext)} bytes in fragments of {max_bytes}")
     parts = [plaintext[start : start + room] for start in range(0, len(plaintext), room)] or [b""]
-    header = parse_header(datagrams[0])
-    return tuple(
-        _seal_fragment(header, first_payload if number == 1 else 0, number, len(parts), part, protection, random_bytes)
-        for number, part in enumerate(parts, 1)
+    header = replace(parse_header(datagrams[0]), next_payload=_first(in_clear) or _FRAGMENT)
+    first = _seal_fragment(header, ahead, first_payload, 1, len(parts), parts[0], protection, random_bytes)
+    header = replace(header, next_payload=_FRAGMENT)
+    return first, *(
+        _seal_fragment(header, b"", 0, number, len(parts), part, protection, random_bytes)
+        for number, part in enumerate(parts[1:], 2)
     )
 
 
 def _seal_fragment(
     header: Header,
+    ahead: bytes,
     first_payload: int,
     number: int,
     total: int,
@@ -310,10 +319,10 @@ def _seal_fragment(
     length = _GENERIC.size + NUMBERS.size + protection.sealed_bytes(len(part))
     flags = (FLAG_INITIATOR if header.initiator else 0) | (_FLAG_RESPONSE if header.response else 0)
     head = _header(
-        *(header.spi_i, header.spi_r, _FRAGMENT, header.exchange_type),
-        *(flags, header.message_id, HEADER_BYTES + length),
+        *(header.spi_i, header.spi_r, header.next_payload, header.exchange_type),
+        *(flags, header.message_id, HEADER_BYTES + len(ahead) + length),
     )
-    associated = head + _GENERIC.pack(first_payload, 0, length) + NUMBERS.pack(number, total)
+    associated = head + ahead + _GENERIC.pack(first_payload, 0, length) + NUMBERS.pack(number, total)
     return associated + protection.seal(associated, part, random_bytes(protection.iv_bytes))
 
 
@@ -333,7 +342,8 @@ def _type_of(payload: Payload) -> int:
     return payload.type if isinstance(payload, UnknownPayload) else payload.TYPE
 
 
-def _encode_payloads(payloads: Sequence[Payload]) -> bytes:
+def _encode_payloads(payloads: Sequence[Payload], behind: int = 0) -> bytes:
+    """The chain, and behind it one of type `behind`."""
     parts: list[bytes] = []
     last = len(payloads) - 1
     for index, payload in enumerate(payloads):
@@ -341,7 +351,7 @@ def _encode_payloads(payloads: Sequence[Payload]) -> bytes:
         length = _GENERIC.size + len(body)
         if length > MAX_MESSAGE_BYTES:
             raise LocalError(f"a payload of {length} bytes, at most {MAX_MESSAGE_BYTES}")
-        following = _type_of(payloads[index + 1]) if index < last else 0
+        following = _type_of(payloads[index + 1]) if index < last else behind
         critical = _CRITICAL if isinstance(payload, UnknownPayload) and payload.critical else 0
         parts.append(_GENERIC.pack(following, critical, length))
         parts.append(body)
