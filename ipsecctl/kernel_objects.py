@@ -13,12 +13,13 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ipc import default_policies
 from ipc.ownership import NFT_TABLE, OWNER_TAG, ROUTE_PROTOCOL
 
 NETLINK_ROUTE, NETLINK_XFRM, NETLINK_NETFILTER = 0, 6, 12
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_DUMP = 0x001, 0x300
-XFRM_MSG_GETSA, XFRM_MSG_GETPOLICY, XFRM_MSG_GETDEFAULT = 0x12, 0x15, 0x28
+XFRM_MSG_GETSA, XFRM_MSG_GETPOLICY = 0x12, 0x15
 RTM_GETROUTE, RTM_GETRULE = 26, 34
 NFT_GETTABLE = 10 << 8 | 1
 NFPROTO_INET = 1
@@ -33,8 +34,6 @@ _INDEX_OFFSET = 156
 _ROUTE_BYTES = 12
 """Of struct rtmsg and struct fib_rule_hdr; rtm_protocol is its sixth byte."""
 _POLICY_ID_BYTES = 64
-_ALL_BLOCKED = b"\1\1\1"
-"""struct xfrm_userpolicy_default: XFRM_USERPOLICY_BLOCK for in, fwd and out."""
 _RECEIVE_BYTES = 65536
 
 
@@ -57,7 +56,7 @@ def count(deadline: float) -> Counted:
             (_routes(deadline), "routes"),
             (_tables(deadline), "nftables tables"),
         )
-        secure = in_secure_mode(deadline)
+        secure = default_policies.all_block(max(0.001, deadline - time.monotonic()))
     except TimeoutError:
         return Counted(lines=(), error="it took too long")
     except OSError as error:
@@ -88,17 +87,6 @@ def _tables(deadline: float) -> int:
         return len(list(_ask(NETLINK_NETFILTER, NFT_GETTABLE, 0, question, deadline)))
     except FileNotFoundError:
         return 0
-
-
-def in_secure_mode(deadline: float) -> bool:
-    """Whether the kernel drops what no policy allows; False in one that has no such mode. TimeoutError."""
-    try:
-        answers = list(_ask(NETLINK_XFRM, XFRM_MSG_GETDEFAULT, 0, bytes(3), deadline))
-    except TimeoutError:
-        raise
-    except OSError:
-        return False
-    return answers[0][:3] == _ALL_BLOCKED
 
 
 def _attributes(data: bytes) -> Iterator[bytes]:

@@ -1,15 +1,12 @@
 """Secure mode as the supervisor has to do with it: a start with unmatched = "discard" enters it, a stop may end it.
 
-The mode is the kernel's own (see `kernel_agent.secure`, which is run to change it) and may be changed beside us, so it
-is asked of the kernel each time; that takes one message, since a status must not wait for a program.
+The mode is the kernel's own: `kernel_agent.secure` is run to change it, and the kernel is asked each time for it.
 """
 
 import logging
 import os
-import socket
-import struct
 
-from ipc import kept
+from ipc import default_policies, kept
 from ipc.patience import patient
 from ipc.types import Unmatched
 from supervisor.spawn import ProgramFailed, run_program
@@ -26,31 +23,17 @@ ENTERED_BESIDE_POLICY = (
 )
 LEFT_AGAIN = "secure mode is off again, as before the policy that was not confirmed"
 
-_NETLINK_XFRM = 6
-_XFRM_MSG_GETDEFAULT = 0x28
-_NLM_F_REQUEST = 1
-_BLOCK = 1
-_MESSAGE = struct.Struct("=IHHII3Bx")
-"""struct nlmsghdr, and struct xfrm_userpolicy_default { __u8 in, fwd, out; } of linux/xfrm.h."""
-
 
 class NotChanged(Exception):
     """Secure mode could not be entered or left; the text says why."""
 
 
 def is_on() -> bool:
-    """Whether the kernel blocks by default in all directions. A kernel that does not say so does not."""
+    """Whether the kernel drops what no policy allows. A kernel that does not say so does not."""
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_XFRM) as asked:
-            asked.settimeout(ANSWER_WITHIN_S)
-            asked.send(_MESSAGE.pack(_MESSAGE.size, _XFRM_MSG_GETDEFAULT, _NLM_F_REQUEST, 1, 0, 0, 0, 0))
-            answer = asked.recv(4096)
-    except OSError:
+        return default_policies.all_block(ANSWER_WITHIN_S)
+    except TimeoutError:
         return False
-    if len(answer) < _MESSAGE.size:
-        return False
-    _length, kind, _flags, _sequence, _pid, *defaults = _MESSAGE.unpack_from(answer)
-    return kind == _XFRM_MSG_GETDEFAULT and defaults == [_BLOCK] * 3
 
 
 def enter_if_wanted(instance: str, unmatched: Unmatched) -> tuple[str, ...]:

@@ -5,17 +5,15 @@ import ipaddress
 import json
 import os
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ipc import status_socket
+from ipc import default_policies, status_socket
 from ipc.types import Action, Direction, IpAddress
 from ipsecctl import exit_codes, lock_file, policy_check
 from ipsecctl.arguments import DEFAULT_SPD
 from ipsecctl.errors import CommandError
-from ipsecctl.kernel_objects import in_secure_mode
 from ipsecctl.output import duration
 from ipsecctl.policy_check import Checked
 from ipsecctl.report import Report, parse
@@ -99,7 +97,7 @@ def _secure(report: Report) -> bool:
     if report is not None:
         return bool(report.mode == "secure")
     try:
-        return in_secure_mode(time.monotonic() + ANSWER_WITHIN_S)
+        return default_policies.all_block(ANSWER_WITHIN_S)
     except TimeoutError as error:
         raise CommandError("the kernel does not say whether secure mode is on") from error
 
