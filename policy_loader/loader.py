@@ -24,7 +24,6 @@ from ipc.patience import patient
 from ipc.process import RoleProcess
 from ipc.value import value
 from policy_loader import policy_file
-from policy_loader.compile import with_rules_of
 from policy_loader.credentials import signer
 from policy_loader.credentials.files import FetchedFile
 from policy_loader.credentials.store import PeerCredentials
@@ -117,9 +116,7 @@ class Loader:
     def _on_parse_policy(self, request: m.ParsePolicy, _peer: bytes) -> None:
         self._refuse((f"policy {request.generation} came before this one was parsed",))
         try:
-            file = policy_file.read(
-                request.path, request.content.reveal(), request.mode, request.uid, _templates_of(request)
-            )
+            file = self._read(request)
         except PolicyError as error:
             self._say_refused(request.generation, error.complaints)
             return
@@ -133,6 +130,15 @@ class Loader:
             question = m.ResolveName(request_id=request_id, generation=request.generation, name=name)
             self._supervisor.try_send(question)
         self._finish_parsing_if_complete(self._parsing)
+
+    def _read(self, request: m.ParsePolicy) -> PolicyFile:
+        """The file, read again only if it is not just what is in force; PolicyError."""
+        source = SourceFile(path=request.path, content=request.content, mode=request.mode, uid=request.uid)
+        templates = _templates_of(request)
+        known = self._in_force.loaded.file if self._in_force is not None else None
+        if known is not None and known.came_from(source, templates):
+            return known
+        return policy_file.read_source(source, templates)
 
     def _ask_for_file(self, request_id: int, path: str) -> None:
         self._supervisor.try_send(m.ReadCredential(request_id=request_id, path=path))
@@ -166,16 +172,14 @@ class Loader:
     def _finish_parsing_if_complete(self, parsing: _Parsing) -> None:
         if parsing.wanted:
             return
+        former = self._in_force.loaded if self._in_force is not None else None
         try:
-            loaded = parsing.file.compile(parsing.files, self._rule_ids, parsing.hosts)
+            loaded = parsing.file.compile(parsing.files, self._rule_ids, parsing.hosts, former=former)
         except PolicyError as error:
             self._refuse(error.complaints)
             return
         parsing.timer.cancel()
         self._parsing = None
-        if self._in_force is not None:
-            policy = with_rules_of(loaded.policy, self._in_force.loaded.policy)
-            loaded = dataclasses.replace(loaded, policy=policy)
         peers = {peer.name: peer for peer in loaded.policy.peers}
         generation = _Generation(number=parsing.generation, loaded=loaded, peers=peers)
         if self._in_force is None or _same_for_kernel(self._in_force, generation):

@@ -14,7 +14,7 @@ from ipc.garbage import uncollected
 from ipc.types import IpAddress, Secret
 from ipc.value import value
 from policy_loader import manual, native, reader, validate
-from policy_loader.compile import FromOutside, Policy, compile_policy
+from policy_loader.compile import FromOutside, Policy, compile_policy, with_rules_of
 from policy_loader.credentials import loading
 from policy_loader.credentials.files import FetchedFile
 from policy_loader.credentials.loading import CredentialReader, PublicFacts
@@ -46,6 +46,9 @@ class LoadedPolicy:
     policy: Policy
     credentials: CredentialStore
     warnings: tuple[str, ...]
+    file: "PolicyFile" = field(repr=False)
+    outside: FromOutside = field(repr=False)
+    """What the policy was made of, besides the file."""
 
 
 @value
@@ -53,9 +56,15 @@ class PolicyFile:
     """A policy file that is good as far as it goes: secrets in files and the addresses of hosts are still to come."""
 
     sha256: bytes
-    _document: Document
+    _source: PolicySource = field(repr=False)
+    _templates: PolicySource | None = field(repr=False)
+    _document: Document = field(repr=False)
     _draft: Draft = field(repr=False)
     _findings: Findings = field(repr=False)
+
+    def came_from(self, source: PolicySource, templates: PolicySource | None) -> bool:
+        """Whether reading these would give the same once more: same bytes, and as much reason to believe them."""
+        return self._source == source and self._templates == templates
 
     def line_of(self, position: int) -> int:
         """The line on which the rule of this position begins."""
@@ -78,11 +87,13 @@ class PolicyFile:
         rule_ids: RuleIds,
         hosts: Mapping[str, FoundHost] | None = None,
         now: datetime.datetime | None = None,
+        former: LoadedPolicy | None = None,
     ) -> LoadedPolicy:
         """The policy, with the secrets of `files` (by path) and the addresses of `hosts` (by name).
 
         `now` is the present if it is not given. PolicyError where one of the files is not good. A host that was not
-        found is a warning: its rules drop what they should protect, until a reload finds it.
+        found is a warning: its rules drop what they should protect, until a reload finds it. What is equal to what
+        `former` has is the same object: it compares and is sent fast. Files and hosts are judged each time.
         """
         now = now or datetime.datetime.now(datetime.UTC)
         outside = _Outside(files, hosts or {}, self._findings.warnings, now)
@@ -91,10 +102,17 @@ class PolicyFile:
         if outside.problems:
             raise PolicyError(_complaints(self._document, outside.problems))
         found = FromOutside(hosts=outside.addresses, manual_keys=outside.manual_keys, facts=outside.facts)
+        if former is not None and former.file is self and former.outside == found:
+            policy = former.policy
+        else:
+            policy = compile_policy(self._draft, self._findings.selected, self.sha256, rule_ids, found)
+            policy = policy if former is None else with_rules_of(policy, former.policy)
         return LoadedPolicy(
-            policy=compile_policy(self._draft, self._findings.selected, self.sha256, rule_ids, found),
+            policy=policy,
             credentials=CredentialStore(outside.credentials, outside.status_files),
             warnings=_complaints(self._document, outside.warnings),
+            file=self,
+            outside=found,
         )
 
 
@@ -131,7 +149,14 @@ def read_source(source: PolicySource, templates: PolicySource | None = None) -> 
     problems = (*draft.problems, *findings.problems)
     if problems or shared_complaints:
         raise PolicyError((*shared_complaints, *_complaints(document, problems)))
-    return PolicyFile(sha256=hashlib.sha256(content).digest(), _document=document, _draft=draft, _findings=findings)
+    return PolicyFile(
+        sha256=hashlib.sha256(content).digest(),
+        _source=source,
+        _templates=templates,
+        _document=document,
+        _draft=draft,
+        _findings=findings,
+    )
 
 
 def _read_templates(source: PolicySource | None) -> tuple[reader.Templates, tuple[str, ...]]:

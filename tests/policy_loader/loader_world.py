@@ -133,10 +133,10 @@ class World:
         self.supervisor.deliver(
             m.ParsePolicy(generation=generation, path="/etc/ipsec.spd", content=content, mode=mode, uid=uid)
         )
-        self._answer_check()
+        self.answer_check()
         return self.supervisor.take()
 
-    def _answer_check(self) -> None:
+    def answer_check(self) -> None:
         """As an agent that would take it, if it was asked."""
         begun = [one for one in self.agent.peek() if isinstance(one, m.BeginPolicy)]
         if self.answers_checks and begun and begun[-1].check_only:
@@ -157,7 +157,7 @@ class World:
     def credential(self, request_id: int, content: bytes, **other: Any) -> list[object]:
         fields = {"mode": 0o400, "uid": 0, "error": "", **other}
         self.supervisor.deliver(m.CredentialContent(request_id=request_id, content=Secret(content), **fields))
-        self._answer_check()
+        self.answer_check()
         return self.supervisor.take()
 
 

@@ -10,6 +10,7 @@ import pytest
 from ipc import messages as m
 from ipc.algorithms import PrfId
 from ipc.types import Secret
+from policy_loader import policy_file
 from policy_loader.loader import ANSWER_WAIT_S
 from tests.policy_loader.loader_world import (
     CHANGED_POLICY,
@@ -488,6 +489,51 @@ def test_a_host_name_that_nobody_answers_for_is_an_error_in_time(world: World) -
     assert "branch.example.net" in only(world.supervisor.take(), m.PolicyRefused).errors[0]
     world.supervisor.deliver(m.NameResolved(request_id=1, addresses=(), error=""))
     assert world.supervisor.take() == []
+
+
+def test_a_file_that_is_in_force_is_not_read_again_but_what_it_names_counts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = only(world.parse(1, FILE_POLICY), m.ReadCredential)
+    world.credential(asked.request_id, FILE_PSK)
+    world.enforce(1)
+    world.agent.deliver(m.PolicyInstalled(generation=1))
+    world.worker.take()
+    world.supervisor.take()
+    monkeypatch.setattr(policy_file, "read_source", lambda *_: pytest.fail("it was read again"))
+    asked = only(world.parse(2, FILE_POLICY), m.ReadCredential)
+    refused = only(world.credential(asked.request_id, b""), m.PolicyRefused)
+    assert "the pre-shared key is empty" in refused.errors[0]
+    before = auth(world)
+    asked = only(world.parse(3, FILE_POLICY), m.ReadCredential)
+    assert not only(
+        world.credential(asked.request_id, b"another key, as long as it should be"), m.PolicyParsed
+    ).warnings
+    world.enforce(3)
+    world.agent.deliver(m.PolicyInstalled(generation=3))
+    world.supervisor.take()
+    world.worker.take()
+    assert auth(world) != before
+
+
+def test_a_host_that_moves_is_a_change_of_a_file_that_is_the_same(world: World) -> None:
+    for generation, last in ((1, 9), (2, 9), (3, 10)):
+        (question,) = world.parse(generation, HOST_POLICY)
+        assert isinstance(question, m.ResolveName)
+        address = ipaddress.ip_address(f"198.51.100.{last}")
+        world.supervisor.deliver(m.NameResolved(request_id=question.request_id, addresses=(address,), error=""))
+        world.answer_check()
+        changes = only(world.supervisor.take(), m.PolicyParsed).changes
+        assert (changes.added, changes.changed) == {1: (("lan", "ssh"), ()), 2: ((), ()), 3: ((), ("lan",))}[generation]
+        world.enforce(generation)
+        world.agent.deliver(m.PolicyInstalled(generation=generation))
+        world.supervisor.take()
+
+
+@pytest.mark.parametrize(("mode", "uid"), [(0o640, 0), (0o600, 1000)])
+def test_a_file_that_is_the_same_but_open_to_others_now_is_refused(world: World, mode: int, uid: int) -> None:
+    world.put_in_force(1)
+    assert only(world.parse(2, POLICY, mode, uid), m.PolicyRefused)
 
 
 def test_t45_templates_come_with_the_policy_and_are_guarded_like_it(world: World) -> None:

@@ -222,6 +222,15 @@ def test_time_is_warned_of(ca: Authority, own: Issued) -> None:
     assert any("nothing that it has issued is taken" in one for one in two)
 
 
+def test_time_is_warned_of_where_nothing_else_has_changed(ca: Authority, own: Issued) -> None:
+    former = load(CERTIFICATE, files(ca, own))
+    assert former.warnings == ()
+    fetched = {path: FetchedFile(content=Secret(one), mode=0o600, uid=0) for path, one in files(ca, own).items()}
+    later = former.file.compile(fetched, RuleIds(), now=NOW + 355 * DAY, former=former)
+    assert len(later.warnings) == 1
+    assert later.policy is former.policy
+
+
 def test_what_will_refuse_every_peer_is_warned_of(ca: Authority, own: Issued) -> None:
     (warning,) = load(CERTIFICATE, files(ca, own, ca_pem=own.pem)).warnings
     assert "is no certification authority: nothing that it issues is taken" in warning
