@@ -5,16 +5,20 @@ addresses of its own, and negotiates them all at start: IKE_SA_INIT, IKE_AUTH an
 of both sides at work. CPU is what the kernel accounted to each process between the first and the last handshake. The
 floor in the same run is the cryptography that one side can't do without. First by pre-shared key, then by ECDSA P-256
 certificates that an authority has issued directly.
+
+In between, where Debian's packages can be had, two strongSwans set up the same tunnels (`bench.charon`),
+with the same algorithms and ESP in user space too. What ours cost is told in times of that.
 """
 
 import argparse
+import contextlib
 import hmac
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +27,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from bench import charon
+from bench.charon import CharonPeer, CharonResult, cpu_s
 from tests.lab import pki
-from tests.lab.instance import Instance, RunningRole
-from tests.lab.namespaces import WIRE, Namespace, gateways, run
+from tests.lab.debian import Unavailable
+from tests.lab.instance import Instance
+from tests.lab.namespaces import WIRE, Gateways, Namespace, gateways, run
 from tests.lab.waiting import wait_until
 
 EXAMPLE = "example: python -m bench.handshake --count 300 --runs 3"
 AUTHENTICATIONS = ("psk", "certificate")
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+IKE = "aes256gcm16-prfsha256-x25519"
+ESP = "aes256gcm16"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +57,10 @@ class Result:
     per_second: float
     costs: tuple[Cost, ...]
 
+    def total_ms(self, side: str) -> float:
+        """What all roles of one side cost together."""
+        return sum(cost.milliseconds for cost in self.costs if cost.side == side)
+
 
 def addresses(number: int) -> tuple[str, str]:
     """The two ends of handshake `number`."""
@@ -61,9 +73,10 @@ class Authentication:
     def __init__(self, name: str, count: int, directory: Path) -> None:
         self.name = name
         self._directory = directory
+        self.authority = directory / "ca.pem"
         if name == "certificate":
             authority = pki.root()
-            pki.write(directory / "ca.pem", authority.pem)
+            pki.write(self.authority, authority.pem)
             for who in (f"{side}{number}" for number in range(count) for side in ("left", "right")):
                 issued = authority.issue(f"CN={who}", [f"{who}.example"])
                 pki.write(directory / f"{who}.pem", issued.pem)
@@ -72,21 +85,52 @@ class Authentication:
     def lines(self, number: int, here: str) -> list[str]:
         """Lines of one peer."""
         if self.name == "psk":
-            return ['auth = "psk"', f'psk = "a pre-shared key for the benchmark {number}"']
+            return ['auth = "psk"', f'psk = "{_psk(number)}"']
         return [
             'auth = "certificate"',
             f'certificate_file = "{self._directory}/{here}{number}.pem"',
             f'key_file = "{self._directory}/{here}{number}.key"',
-            f'ca_files = ["{self._directory}/ca.pem"]',
+            f'ca_files = ["{self.authority}"]',
         ]
+
+    def charon_peer(self, number: int, *, left: bool) -> CharonPeer:
+        """The same peer for strongSwan."""
+        own, other = addresses(number) if left else reversed(addresses(number))
+        own_net, other_net = networks(number) if left else reversed(networks(number))
+        here, there = ("left", "right") if left else ("right", "left")
+        by_psk = self.name == "psk"
+        return CharonPeer(
+            name=f"p{number}",
+            local_address=own,
+            remote_address=other,
+            local_id=f"{here}{number}.example",
+            remote_id=f"{there}{number}.example",
+            psk=_psk(number) if by_psk else "",
+            certificate=None if by_psk else self._directory / f"{here}{number}.pem",
+            key=None if by_psk else self._directory / f"{here}{number}.key",
+            local_net=own_net,
+            remote_net=other_net,
+            ike=IKE,
+            esp=ESP,
+        )
+
+
+def _psk(number: int) -> str:
+    return f"a pre-shared key for the benchmark {number}"
+
+
+def networks(number: int) -> tuple[str, str]:
+    """What is protected behind either end of handshake `number`."""
+    return f"10.20.{number // 250}.{number % 250}/32", f"10.120.{number // 250}.{number % 250}/32"
 
 
 def spd(count: int, authentication: Authentication, *, left: bool) -> str:
     """An SPD with `count` peers; the left side starts them all."""
     lines = ["[setup]", f'interfaces = ["{WIRE}"]', 'unmatched = "bypass"']
-    lines += ["[proposals.bench]", 'ike = ["aes256gcm16-prfsha256-x25519"]', 'esp = ["aes256gcm16-esn"]']
+    lines += ["[proposals.bench]", f'ike = ["{IKE}"]', f'esp = ["{ESP}"]']
     for number in range(count):
         own, other = addresses(number) if left else reversed(addresses(number))
+        own_net, other_net = networks(number) if left else reversed(networks(number))
         here, there = ("left", "right") if left else ("right", "left")
         lines += [
             f"[peers.p{number}]",
@@ -99,18 +143,12 @@ def spd(count: int, authentication: Authentication, *, left: bool) -> str:
             "[[rules]]",
             f'name = "r{number}"',
             'action = "protect"',
-            f'local = ["10.{20 if left else 120}.{number // 250}.{number % 250}/32"]',
-            f'remote = ["10.{120 if left else 20}.{number // 250}.{number % 250}/32"]',
+            f'local = ["{own_net}"]',
+            f'remote = ["{other_net}"]',
             f'peer = "p{number}"',
             f'start = "{"at-start" if left else "respond-only"}"',
         ]
     return "\n".join(lines) + "\n"
-
-
-def cpu_s(process: RunningRole) -> float:
-    """User and system time of a process, in seconds (proc(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 def add_many_addresses(namespace: Namespace, count: int, side: int) -> None:
@@ -126,25 +164,39 @@ def tunnels_up(instance: Instance) -> int:
     return sum(len(tunnel["children"]) for tunnel in instance.status()["tunnels"])
 
 
-def measure(count: int, authentication: Authentication) -> Result:
-    """One run of `count` handshakes between fresh instances."""
-    with gateways() as nets, Instance(nets.left) as left, Instance(nets.right) as right:
+@contextlib.contextmanager
+def wired(count: int) -> Iterator[Gateways]:
+    """Two gateways with the addresses of `count` handshakes."""
+    with gateways() as nets:
         for side, namespace in enumerate((nets.left, nets.right)):
             add_many_addresses(namespace, count, side)
             namespace.ip("route", "add", f"10.{11 - side}.0.0/16", "dev", WIRE)
+        yield nets
+
+
+def measure_charon(count: int, authentication: Authentication) -> CharonResult:
+    """One run of `count` handshakes between strongSwans."""
+    left, right = ([authentication.charon_peer(n, left=side) for n in range(count)] for side in (True, False))
+    with wired(count) as nets:
+        return charon.measure(nets, left, right, authentication.authority)
+
+
+def measure(count: int, authentication: Authentication) -> Result:
+    """One run of `count` handshakes between fresh instances."""
+    with wired(count) as nets, Instance(nets.left) as left, Instance(nets.right) as right:
         right.start(spd(count, authentication, left=False))
-        before_right = {one.role.value: cpu_s(one) for one in right.roles()}
+        before_right = {one.role.value: cpu_s(one.pid) for one in right.roles()}
         left.start(spd(count, authentication, left=True))
         started = time.monotonic()
-        before_left = {one.role.value: cpu_s(one) for one in left.roles()}
+        before_left = {one.role.value: cpu_s(one.pid) for one in left.roles()}
         already = tunnels_up(left)
-        wait_until("all tunnels are up", lambda: tunnels_up(left) >= count, timeout_s=60.0, every_s=0.05)
+        wait_until("all tunnels are up", lambda: tunnels_up(left) >= count, timeout_s=60.0, every_s=0.2)
         elapsed = time.monotonic() - started
         costs = [
             Cost(
                 side=side,
                 role=one.role.value,
-                milliseconds=(cpu_s(one) - before[one.role.value]) * 1000 / counted,
+                milliseconds=(cpu_s(one.pid) - before[one.role.value]) * 1000 / counted,
             )
             for side, instance, before, counted in (
                 ("initiator", left, before_left, max(1, count - already)),
@@ -214,12 +266,26 @@ def report(results: list[Result], floor_ms: float, count: int, authentication: s
     print(f"{'floor':<10} {'crypto alone':<14} {floor_ms:>20.3f} {1:>23.1f}")
 
 
+def compare(results: list[Result], charons: list[CharonResult]) -> None:
+    """Ours against strongSwan's, medians over the runs."""
+    per_second = statistics.median(one.per_second for one in charons)
+    print(f"strongSwan, the same tunnels with ESP in user space too, silent; handshakes per second: {per_second:.0f}")
+    theirs = {
+        "initiator": statistics.median(one.initiator_ms for one in charons),
+        "responder": statistics.median(one.responder_ms for one in charons),
+    }
+    for side, value in theirs.items():
+        ours = statistics.median(result.total_ms(side) for result in results)
+        print(f"{side:<10} {'strongSwan':<14} {value:>20.3f}    ours / strongSwan: {ours / value:.2f}")
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=EXAMPLE)
     parser.add_argument("--count", type=int, default=300, help="handshakes in one run (300)")
     parser.add_argument("--runs", type=int, default=3, help="runs; medians are printed (3)")
     parser.add_argument("--auth", choices=AUTHENTICATIONS, action="append", help="only this (both)")
+    parser.add_argument("--alone", action="store_true", help="without strongSwan")
     arguments = parser.parse_args()
     if os.geteuid():
         sys.exit("bench.handshake: needs root, to make network namespaces")
@@ -227,8 +293,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ipsecd-bench-") as directory:
         for name in arguments.auth or AUTHENTICATIONS:
             authentication = Authentication(name, arguments.count, Path(directory))
-            results = [measure(arguments.count, authentication) for _ in range(arguments.runs)]
+            results, charons = [], []
+            for _ in range(arguments.runs):
+                results.append(measure(arguments.count, authentication))
+                if not arguments.alone:
+                    try:
+                        charons.append(measure_charon(arguments.count, authentication))
+                    except Unavailable as error:
+                        print(f"no strongSwan to compare with: {error}", file=sys.stderr)
+                        arguments.alone = True
             report(results, crypto_floor_ms(name), arguments.count, name)
+            if charons:
+                compare(results, charons)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from tests.lab.debian import fetched
@@ -113,7 +113,7 @@ class StrongSwan:
         self._log_level = log_level
         self._root = fetched("strongswan", PACKAGES)
         self._state = Path(tempfile.mkdtemp(prefix="ipsecd-strongswan-"))
-        self._vici = f"unix://{self._state}/charon.vici"
+        self._vici = f"unix://{self.vici_socket}"
         self._daemon: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -137,9 +137,24 @@ class StrongSwan:
         command = ("swanctl", *arguments, "--uri", self._vici)
         return run([*enter, "env", *environment, *command], check=check, timeout_s=timeout_s)
 
-    def configure(self, text: str) -> None:
-        """Another swanctl.conf, for the next --load-all."""
+    @property
+    def pid(self) -> int:
+        """The running daemon's."""
+        assert self._daemon is not None
+        return self._daemon.pid
+
+    @property
+    def vici_socket(self) -> Path:
+        """Where it takes commands."""
+        return self._state / "charon.vici"
+
+    def configure(self, text: str, files: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        """Another swanctl.conf, and certificates and keys for it, for the next --load-all."""
         (self._state / "swanctl/swanctl.conf").write_text(text)
+        for path, content in files.items():
+            file = self._state / "swanctl" / path
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
 
     def initiate(self) -> str:
         """Brings the connection up; LabError, with what swanctl said, if it can't."""
@@ -168,11 +183,7 @@ class StrongSwan:
     def _start(self) -> None:
         (self._state / "strongswan.conf").write_text(self._settings())
         (self._state / "swanctl").mkdir()
-        (self._state / "swanctl/swanctl.conf").write_text(self._connection.text())
-        for path, content in self._connection.files.items():
-            file = self._state / "swanctl" / path
-            file.parent.mkdir(exist_ok=True)
-            file.write_bytes(content)
+        self.configure(self._connection.text(), self._connection.files)
         settings = f"STRONGSWAN_CONF={self._state}/strongswan.conf"
         launch = ("sh", "-c", _LAUNCH, "sh", str(self._root), "/usr/sbin/charon-systemd")
         with (self._state / "stdout.log").open("wb") as output:
@@ -190,7 +201,7 @@ class StrongSwan:
         if self._daemon.poll() is not None:
             output = (self._state / "stdout.log").read_text(errors="replace")
             raise LabError(f"charon ended with {self._daemon.returncode}: {output[-2000:]}{self.log()[-2000:]}")
-        return (self._state / "charon.vici").exists() and "uptime" in self.swanctl("--stats", check=False)
+        return self.vici_socket.exists() and "uptime" in self.swanctl("--stats", check=False)
 
     def _settings(self) -> str:
         esp = "kernel-netlink" if self._kernel_esp else "kernel-libipsec kernel-netlink"
