@@ -41,6 +41,7 @@ class ChildSa:
         "rule_id",
         "rule_name",
         "state",
+        "switching",
     )
 
     def __init__(
@@ -61,6 +62,8 @@ class ChildSa:
         self.outbound = outbound
         self.state = state
         self.outbound_installed = state is ChildState.INSTALLED
+        self.switching = False
+        """Whether the outbound SA is being installed, behind the inbound one."""
         self.ours = ours
         """Whether we asked for it, or for the first one of those that it replaces."""
         self.replaces = 0

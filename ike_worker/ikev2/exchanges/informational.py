@@ -131,7 +131,13 @@ def _leave(context: Context, child: ChildSa, owners: Sequence[IkeSa]) -> Work[No
 
 def switch_outbound(context: Context, child: ChildSa) -> Work[None]:
     """From now on we send on `child`, which the peer made."""
-    yield from context.install(child.outbound)
+    if child.switching:
+        return  # what the kernel agent is told from now on comes behind it
+    child.switching = True
+    try:
+        yield from context.install(child.outbound)
+    finally:
+        child.switching = False
     owner = context.child_owners.get(child.spi_in)
     if child.state is ChildState.INBOUND and owner is not None:
         child.outbound_installed = True

@@ -216,6 +216,19 @@ def test_without_a_delete_the_responder_follows_the_first_packet_on_the_new_one(
     s.ends()
 
 
+def test_the_delete_comes_while_the_responder_begins_to_send_on_the_new_one() -> None:
+    s = Scenario()
+    (made,) = s.bob.takes(s.alice.rekeys())
+    (delete,) = s.alice.takes(made)
+    s.bob.side.answer_events = False  # the kernel agent takes its time
+    s.bob.waits(SWITCH_OUTBOUND_S)
+    answers = s.bob.takes(delete)
+    s.bob.side.answer_events = True
+    assert says(answers + s.bob.does(lambda: None)) == ["deleted"]
+    assert s.bob.child(made) is INSTALLED
+    s.ends()
+
+
 @pytest.mark.parametrize("lowest", NONCES)
 def test_a_first_packet_decides_no_collision(lowest: str) -> None:
     s = Scenario()
