@@ -23,6 +23,7 @@ from ipc.types import (
     MaxLength,
     Mode,
     Name,
+    NextLayer,
     Path,
     PortRange,
     Prefix,
@@ -48,6 +49,8 @@ MAX_CERTIFICATE_BYTES = 16384
 RULES_PER_MESSAGE = 256
 """How many rules, peers or SAs one message of a batch carries at most."""
 MAX_SNAPSHOT_BYTES = 1024 * 1024
+MAX_NEXT_LAYERS = 256
+"""Combinations of protocols and ports that one rule is about."""
 
 REGISTRY: dict[int, type] = {}
 """Message number to class; filled by `message`."""
@@ -476,6 +479,14 @@ class KernelRule:
     """Its SAs come with the policy, not from IKE."""
     unmatched: bool = False
     """The rule for what no other matches, behind all of them."""
+    also: Annotated[tuple[NextLayer, ...], MaxLength(MAX_NEXT_LAYERS)] = ()
+    """Further protocols and ports that it is about, besides the first."""
+
+    @property
+    def next_layers(self) -> tuple[NextLayer, ...]:
+        """All protocols and ports that it is about."""
+        first = NextLayer(protocol=self.protocol, local_port=self.local_port, remote_port=self.remote_port)
+        return (first, *self.also)
 
 
 @message(52)

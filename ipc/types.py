@@ -215,6 +215,18 @@ ANY_PORT = PortRange()
 
 
 @value
+class NextLayer:
+    """What a rule says of the next layer: its protocol, 0 for any, and the ports (RFC 4301 section 4.4.1.1).
+
+    For ICMP both ports are the type and code.
+    """
+
+    protocol: int = 0
+    local_port: PortRange = ANY_PORT
+    remote_port: PortRange = ANY_PORT
+
+
+@value
 class TrafficSelector:
     """One side of the traffic of a Child SA (RFC 7296 section 3.13.1). `protocol` 0 is any."""
 

@@ -17,7 +17,7 @@ from ipc.algorithms import (
     esp_suite_name,
 )
 from ipc.messages import KernelRule, Sa, SaName
-from ipc.types import ANY_PORT, Action, Direction, IpAddress, Mode, PortRange, Prefix, TrafficSelector
+from ipc.types import Action, Direction, IpAddress, Mode, NextLayer, PortRange, Prefix, TrafficSelector
 from ipc.value import value
 
 MAX_RULE_ID = (1 << 20) - 1
@@ -58,15 +58,24 @@ def _fault_of(rule: KernelRule) -> str:
         return f"id {rule.rule_id} is out of range"
     if rule.position > MAX_POSITION:
         return f"position {rule.position} is out of range"
-    if rule.protocol > 255:
-        return f"protocol {rule.protocol} is out of range"
     for prefix in (*rule.local, *rule.remote):
         if not _is_prefix(prefix):
             return f"{prefix} is no prefix"
-    for ports in (rule.local_port, rule.remote_port):
+    fault = _fault_of_layer(rule)
+    for layer in rule.also:
+        fault = fault or _fault_of_layer(layer)
+    if fault:
+        return fault
+    return _fault_of_protect(rule) if rule.action is Action.PROTECT else ""
+
+
+def _fault_of_layer(layer: KernelRule | NextLayer) -> str:
+    if layer.protocol > 255:
+        return f"protocol {layer.protocol} is out of range"
+    for ports in (layer.local_port, layer.remote_port):
         if not ports.first <= ports.last <= MAX_PORT:
             return f"{ports.first}-{ports.last} is no port range"
-    return _fault_of_protect(rule) if rule.action is Action.PROTECT else ""
+    return ""
 
 
 def _fault_of_protect(rule: KernelRule) -> str:
@@ -208,20 +217,24 @@ def _proposes(proposal: EspProposal, sa: Sa, aead: bool) -> bool:
 def _check_selectors(sa: Sa, rule: KernelRule) -> None:
     _require(bool(sa.local and sa.remote), "an SA without traffic selectors")
     for selector in sa.local:
-        _check_selector(selector, rule.local, rule.local_port, rule)
+        ports = [layer.local_port for layer in rule.next_layers if layer.protocol in (0, selector.protocol)]
+        _check_selector(selector, rule.local, ports, rule)
     for selector in sa.remote:
-        _check_selector(selector, rule.remote, rule.remote_port, rule)
+        ports = [layer.remote_port for layer in rule.next_layers if layer.protocol in (0, selector.protocol)]
+        _check_selector(selector, rule.remote, ports, rule)
 
 
-def _check_selector(selector: TrafficSelector, prefixes: Iterable[Prefix], ports: PortRange, rule: KernelRule) -> None:
+def _check_selector(
+    selector: TrafficSelector, prefixes: Iterable[Prefix], ports: Iterable[PortRange], rule: KernelRule
+) -> None:
+    """`ports` are those that the rule has for the selector's protocol."""
     inside = (
         selector.start_address.version == selector.end_address.version
         and int(selector.start_address) <= int(selector.end_address)
         and _cover(prefixes, selector.start_address, selector.end_address)
         and selector.protocol <= 255
-        and rule.protocol in (0, selector.protocol)
         and selector.start_port <= selector.end_port <= MAX_PORT
-        and (ports == ANY_PORT or (ports.first <= selector.start_port and selector.end_port <= ports.last))
+        and any(one.first <= selector.start_port and selector.end_port <= one.last for one in ports)
     )
     if not inside:
         raise Refused(f"traffic selector {selector} is outside rule {rule.name}")

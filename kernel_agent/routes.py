@@ -32,7 +32,7 @@ from dataclasses import replace
 
 from ipc.messages import KernelRule
 from ipc.ownership import OUTER_MARK, ROUTE_TABLE, RULE_PREFERENCE_FIRST, RULE_PREFERENCE_LAST
-from ipc.types import ANY_PORT, Action, IpAddress, PortRange, Prefix
+from ipc.types import ANY_PORT, Action, IpAddress, NextLayer, PortRange, Prefix
 from ipc.value import value
 from kernel_agent.data_path import DataPathError
 from kernel_agent.rtnl import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL
@@ -284,22 +284,27 @@ class _Planner:
 
 
 def _traffic_of(rule: KernelRule, family: int) -> Iterator[_Traffic]:
-    icmp = rule.protocol in ICMP_PROTOCOLS
     version = 4 if family == socket.AF_INET else 6
     remotes = [one for one in rule.remote if one.address.version == version]
+    layers = dict.fromkeys(map(_without_icmp_type, rule.next_layers)) if remotes else ()
     for local in rule.local if remotes else ():
         if local.address.version != version:
             continue
         for remote in remotes:
-            yield _Traffic(
-                action=FR_ACT_TO_TBL if rule.action is Action.PROTECT else FR_ACT_GOTO,
-                local=local,
-                remote=remote,
-                protocol=rule.protocol,
-                local_port=ANY_PORT if icmp else rule.local_port,
-                remote_port=ANY_PORT if icmp else rule.remote_port,
-                position=rule.position,
-            )
+            for layer in layers:
+                yield _Traffic(
+                    action=FR_ACT_TO_TBL if rule.action is Action.PROTECT else FR_ACT_GOTO,
+                    local=local,
+                    remote=remote,
+                    protocol=layer.protocol,
+                    local_port=layer.local_port,
+                    remote_port=layer.remote_port,
+                    position=rule.position,
+                )
+
+
+def _without_icmp_type(layer: NextLayer) -> NextLayer:
+    return NextLayer(protocol=layer.protocol) if layer.protocol in ICMP_PROTOCOLS else layer
 
 
 def _step(family: int, one: _Traffic, table: int) -> RoutingRule:

@@ -20,7 +20,6 @@ from ipc.types import (
     IpAddress,
     IpForward,
     Mode,
-    PortRange,
     Prefix,
     StartAction,
     TrafficSelector,
@@ -35,7 +34,16 @@ from policy_loader.manual import ManualKeys
 from policy_loader.model import DEFAULT_HALF_OPEN, LIFE_PER_REKEY, Draft, PeerEntry, RuleEntry
 from policy_loader.proposals import esp_words, ike_words
 from policy_loader.rule_ids import RuleIds
-from policy_loader.selectors import ANY, Selected, Sides, with_peer_at
+from policy_loader.selectors import (
+    ANY,
+    ANYTHING,
+    ProtocolPorts,
+    Selected,
+    Sides,
+    local_ports,
+    remote_ports,
+    with_peer_at,
+)
 from policy_loader.values import HostName
 
 
@@ -153,8 +161,9 @@ def compile_policy(
     for rule, kernel in zip(rules, kernel_rules, strict=True):
         if rule.peer is None or kernel.action is not Action.PROTECT:
             continue
-        local = _selectors(rule.sides.local, kernel.protocol, kernel.local_port)
-        remote = _selectors(rule.sides.remote, kernel.protocol, kernel.remote_port)
+        layers = rule.selected.next_layers
+        local = _selectors(rule.sides.local, local_ports(layers))
+        remote = _selectors(rule.sides.remote, remote_ports(layers))
         if kernel.manual:
             sas = compiler.manual_sas(rule, kernel, local, remote)
             manual_sas += sas
@@ -220,9 +229,9 @@ class _Compiler:
 
         Not its name, its place, or when it is started, and not what follows its SAs' end.
         """
-        entry, one = rule.entry, rule.selected
-        ports = (one.local_port.first, one.local_port.last, one.remote_port.first, one.remote_port.last)
-        key: tuple[object, ...] = (entry.action, entry.protocol, *ports, entry.interface)
+        entry, layers = rule.entry, rule.selected.next_layers
+        # `is` for the most, since their equality takes longer than the rest.
+        key: tuple[object, ...] = (entry.action, None if layers is ANYTHING else layers, entry.interface)
         if rule.peer is not None:
             key += (
                 *(entry.mode, entry.rekey, entry.life, entry.rekey_bytes, entry.life_bytes, entry.rekey_packets),
@@ -235,10 +244,10 @@ class _Compiler:
         return hashlib.sha256(spans + tail).digest()
 
     def _tail(self, rule: _RuleOf) -> bytes:
-        entry, one = rule.entry, rule.selected
-        ports = (one.local_port.first, one.local_port.last, one.remote_port.first, one.remote_port.last)
-        parts: list[object] = [entry.action.name, entry.protocol, *ports, entry.interface]
-        peer = rule.peer
+        entry, peer = rule.entry, rule.peer
+        parts: list[object] = [entry.action.name, entry.interface]
+        for layer in rule.selected.next_layers:
+            parts += [layer.protocol, layer.local_port, layer.remote_port]
         if peer is not None:
             parts += [entry.mode.name, entry.rekey, entry.life_s(), self._esp(rule, peer).esp_text]
             parts += [entry.rekey_bytes, _life(entry.rekey_bytes, entry.life_bytes)]
@@ -248,23 +257,25 @@ class _Compiler:
 
     def kernel_rule(self, rule: _RuleOf, rule_id: int) -> KernelRule:
         entry, sides, peer = rule.entry, rule.sides, rule.peer
+        first, *also = rule.selected.next_layers
         return KernelRule(
             rule_id=rule_id,
             name=entry.name,
             position=rule.index,
             # What should be protected and can't be is dropped.
             action=entry.action if peer is None or peer.reachable else Action.DISCARD,
-            protocol=entry.protocol,
+            protocol=first.protocol,
             local=_prefixes(sides.local),
             remote=_prefixes(sides.remote),
-            local_port=rule.selected.local_port,
-            remote_port=rule.selected.remote_port,
+            local_port=first.local_port,
+            remote_port=first.remote_port,
             mode=entry.mode,
             local_address=None if peer is None else peer.entry.local_address,
             peer_address=None if peer is None else peer.address,
             esp_proposals=() if peer is None else self._esp(rule, peer).esp,
             interface=entry.interface,
             manual=peer is not None and peer.entry.manual,
+            also=tuple(also),
         )
 
     def manual_sas(
@@ -429,16 +440,17 @@ def _prefixes(spans: Spans) -> tuple[Prefix, ...]:
     return spans[0].prefixes if len(spans) == 1 else tuple(prefix for span in spans for prefix in span.prefixes)
 
 
-def _selectors(spans: Spans, protocol: int, ports: PortRange) -> tuple[TrafficSelector, ...]:
+def _selectors(spans: Spans, ports: Sequence[ProtocolPorts]) -> tuple[TrafficSelector, ...]:
     return tuple(
         [
             TrafficSelector(
                 protocol=protocol,
                 start_address=span.first,
                 end_address=span.last,
-                start_port=ports.first,
-                end_port=ports.last,
+                start_port=range_of.first,
+                end_port=range_of.last,
             )
+            for protocol, range_of in ports
             for span in spans
         ]
     )

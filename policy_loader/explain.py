@@ -7,11 +7,11 @@ What a question leaves out (a source port, say) is not guessed: a rule that hang
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ipc.messages import KernelRule
-from ipc.types import ANY_PORT, Action, Direction, IpAddress, PortRange, Prefix, Unmatched
+from ipc.types import ANY_PORT, Action, Direction, IpAddress, NextLayer, PortRange, Prefix, Unmatched
 from ipc.value import value
 from policy_loader.compile import Policy
 
@@ -181,7 +181,7 @@ class _Seen:
         """Whether `rule` matches; None if that hangs on what is not said of the packet."""
         if not (_holds(rule.local, self._local) and _holds(rule.remote, self._remote)):
             return False
-        answers = (self._fits_interface(rule), self._fits_protocol(rule), *self._fit_ports(rule))
+        answers = (self._fits_interface(rule), self._fits_any(rule.next_layers))
         if False in answers:
             return False
         return None if None in answers else True
@@ -199,18 +199,30 @@ class _Seen:
         interface = self._packet.leaves_by if self._outward and forwarded else self._packet.interface
         return rule.interface == interface if interface else None
 
-    def _fits_protocol(self, rule: KernelRule) -> bool | None:
-        if not rule.protocol:
+    def _fits_any(self, layers: Iterable[NextLayer]) -> bool | None:
+        answers = {self._fits_layer(layer) for layer in layers}
+        if True in answers:
             return True
-        return None if self._packet.protocol is None else rule.protocol == self._packet.protocol
+        return None if None in answers else False
 
-    def _fit_ports(self, rule: KernelRule) -> tuple[bool | None, ...]:
-        if rule.protocol in (ICMP, ICMPV6):
+    def _fits_layer(self, layer: NextLayer) -> bool | None:
+        answers = (self._fits_protocol(layer), *self._fit_ports(layer))
+        if False in answers:
+            return False
+        return None if None in answers else True
+
+    def _fits_protocol(self, layer: NextLayer) -> bool | None:
+        if not layer.protocol:
+            return True
+        return None if self._packet.protocol is None else layer.protocol == self._packet.protocol
+
+    def _fit_ports(self, layer: NextLayer) -> tuple[bool | None, ...]:
+        if layer.protocol in (ICMP, ICMPV6):
             # One range for both sides (RFC 7296 section 3.13.1): the side that says something says it.
-            said = rule.local_port if rule.local_port != ANY_PORT else rule.remote_port
+            said = layer.local_port if layer.local_port != ANY_PORT else layer.remote_port
             kind = self._packet.icmp_type
             return (_in(said, None if kind is None else kind << 8 | self._packet.icmp_code),)
-        return _in(rule.local_port, self.local_port), _in(rule.remote_port, self._remote_port)
+        return _in(layer.local_port, self.local_port), _in(layer.remote_port, self._remote_port)
 
 
 def _in(ports: PortRange, port: int | None) -> bool | None:

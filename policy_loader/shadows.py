@@ -7,6 +7,7 @@ earlier rule. Rules with very many pairs, or very many rules on one pair, are no
 
 from collections.abc import Iterable, Iterator
 
+from ipc.types import NextLayer
 from ipc.value import value
 from policy_loader.addresses import PrefixKey, Spans
 from policy_loader.selectors import Selected
@@ -90,12 +91,16 @@ def _containing(key: PrefixKey, lengths: _Lengths) -> Iterator[PrefixKey]:
 
 
 def _covers(earlier: Selected, later: Selected) -> bool:
-    wide, narrow = earlier.rule.entry, later.rule.entry
+    return earlier.rule.entry.interface in ("", later.rule.entry.interface) and all(
+        any(_holds(wide, narrow) for wide in earlier.next_layers) for narrow in later.next_layers
+    )
+
+
+def _holds(wide: NextLayer, narrow: NextLayer) -> bool:
     return (
         wide.protocol in (0, narrow.protocol)
-        and wide.interface in ("", narrow.interface)
-        and earlier.local_port.first <= later.local_port.first
-        and earlier.local_port.last >= later.local_port.last
-        and earlier.remote_port.first <= later.remote_port.first
-        and earlier.remote_port.last >= later.remote_port.last
+        and wide.local_port.first <= narrow.local_port.first
+        and wide.local_port.last >= narrow.local_port.last
+        and wide.remote_port.first <= narrow.remote_port.first
+        and wide.remote_port.last >= narrow.remote_port.last
     )

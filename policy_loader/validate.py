@@ -1,11 +1,12 @@
 """What a policy means: whether its parts fit together, beyond each having the right shape (RFC 4301 section 4.4)."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from ipc.algorithms import WEAK_WORDS
 from ipc.identities import is_pattern
-from ipc.types import ANY_PORT, Action, Mode, StartAction
+from ipc.messages import MAX_NEXT_LAYERS
+from ipc.types import Action, Mode, StartAction
 from ipc.value import value
 from policy_loader import shadows
 from policy_loader.addresses import Spans, span_of_host
@@ -15,6 +16,7 @@ from policy_loader.errors import MOST_PROBLEMS, Key, Problem, nearest, printable
 from policy_loader.manual import check_manual_peer
 from policy_loader.model import (
     ACTIONS,
+    DEFAULT_PORTS,
     MANUAL_PEER_KEYS,
     NEGOTIATED_ONLY,
     PROTECT_ONLY,
@@ -25,11 +27,22 @@ from policy_loader.model import (
     RuleEntry,
 )
 from policy_loader.proposals import esp_words, ike_words
-from policy_loader.selectors import Selected, icmp_ports, select
+from policy_loader.selectors import (
+    ANYTHING,
+    ProtocolPorts,
+    Selected,
+    aligned_blocks,
+    icmp_ports,
+    local_ports,
+    remote_ports,
+    select,
+)
 from policy_loader.values import ICMP, ICMPV6, PROTOCOLS_WITH_PORTS, HostName
 
 MOST_SELECTORS = 64
 """Addresses, prefixes and ranges on one side of a protect rule: so many go into an IKE message (ipc's bound)."""
+MOST_FLOWS = 65_536
+"""Pairs of prefixes, times those of masked ports, of one rule."""
 MOST_RULES = 262_144
 """A quarter of the rule ids, so that a changed rule always finds a fresh one."""
 
@@ -172,8 +185,10 @@ def _check_rule(one: Selected, peer: PeerEntry | None, draft: Draft, wrong: Say,
     for span in sides.left_out if sides.local else ():
         side = "local" if entry.local and span in entry.local else "remote"
         doubtful((*key, side), f"{span} has no partner of its family on the other side and is not covered")
-    if entry.local_port is not ANY_PORT or entry.remote_port is not ANY_PORT or entry.icmp_type is not None:
+    if one.next_layers is not ANYTHING or entry.icmp_type:
         _check_ports(entry, key, wrong)
+    if one.next_layers is not ANYTHING or len(sides.local) > 1 or len(sides.remote) > 1:
+        _check_flows(one, wrong)
     if entry.interface and draft.setup is not None and entry.interface not in draft.setup.interfaces:
         known = nearest(entry.interface, draft.setup.interfaces)
         text = f'"{entry.interface}" is not one of [setup] interfaces; {known}'
@@ -187,17 +202,36 @@ def _check_rule(one: Selected, peer: PeerEntry | None, draft: Draft, wrong: Say,
 
 
 def _check_ports(entry: RuleEntry, key: Key, wrong: Say) -> None:
-    if entry.protocol not in PROTOCOLS_WITH_PORTS:
+    if not PROTOCOLS_WITH_PORTS.issuperset(entry.protocol):
         for name, ports in (("local_port", entry.local_port), ("remote_port", entry.remote_port)):
-            if ports != ANY_PORT:
+            if ports != DEFAULT_PORTS:
                 wrong((*key, name), "ports need a protocol that has them: tcp, udp, sctp, dccp or udplite")
-    if entry.icmp_type is None:
+    if not entry.icmp_type:
         return
-    if entry.protocol not in (ICMP, ICMPV6):
+    if not {ICMP, ICMPV6}.issuperset(entry.protocol):
         wrong((*key, "icmp_type"), 'needs protocol = "icmp" or protocol = "icmpv6"')
-    elif icmp_ports(entry) is None:
-        family, other = ("ICMP", "ICMPv6") if entry.protocol == ICMP else ("ICMPv6", "ICMP")
-        wrong((*key, "icmp_type"), f"{family} has no such type, {other} has: write its number, or the other protocol")
+        return
+    for protocol in entry.protocol:
+        if not icmp_ports(entry, protocol):
+            family, other = ("ICMP", "ICMPv6") if protocol == ICMP else ("ICMPv6", "ICMP")
+            wrong(
+                (*key, "icmp_type"), f"{family} has no such type, {other} has: write its number, or the other protocol"
+            )
+
+
+def _check_flows(one: Selected, wrong: Say) -> None:
+    """The kernel has a policy for each pair of prefixes and of masked ports: there must not be endlessly many."""
+    layers = len(one.next_layers)
+    if layers > MAX_NEXT_LAYERS:
+        text = f"it has {layers} combinations of protocols and ports, at most {MAX_NEXT_LAYERS} are allowed"
+        wrong(one.rule.key, f"{text}: split the rule")
+        return
+    flows = one.sides.pairs() * sum(
+        aligned_blocks(layer.local_port) * aligned_blocks(layer.remote_port) for layer in one.next_layers
+    )
+    if flows > MOST_FLOWS:
+        text = f"it takes {flows} policies of the kernel in each direction, at most {MOST_FLOWS} are allowed"
+        wrong(one.rule.key, f"{text}: split the rule, or write wider prefixes or ranges")
 
 
 def _check_protect(one: Selected, peer: PeerEntry | None, draft: Draft, wrong: Say) -> None:
@@ -206,8 +240,8 @@ def _check_protect(one: Selected, peer: PeerEntry | None, draft: Draft, wrong: S
         wrong((*key, "peer"), "is missing: a protect rule names the peer that its tunnel leads to")
     if entry.peer not in draft.peers or entry.proposals is not None:
         _check_reference(Reference(key=key, peer=entry.peer, proposals=entry.proposals), draft, wrong)
-    _check_side((*key, "local"), one.sides.local, wrong)
-    _check_side((*key, "remote"), one.sides.remote, wrong)
+    _check_side((*key, "local"), one.sides.local, local_ports(one.next_layers), wrong)
+    _check_side((*key, "remote"), one.sides.remote, remote_ports(one.next_layers), wrong)
     if peer is not None and peer.manual:
         for name in NEGOTIATED_ONLY:
             if name in entry.given:
@@ -224,9 +258,14 @@ def _check_protect(one: Selected, peer: PeerEntry | None, draft: Draft, wrong: S
         _check_transport(key, entry, peer, wrong)
 
 
-def _check_side(key: Key, spans: Spans, wrong: Say) -> None:
-    if len(spans) > MOST_SELECTORS:
-        wrong(key, f"a protect rule has at most {MOST_SELECTORS} prefixes and ranges on a side: split the rule")
+def _check_side(key: Key, spans: Spans, ports: Sequence[ProtocolPorts], wrong: Say) -> None:
+    count = len(spans) * len(ports)
+    if count > MOST_SELECTORS:
+        text = f"a protect rule has at most {MOST_SELECTORS} prefixes and ranges on a side"
+        if len(ports) > 1:
+            text = f"{len(spans)} prefixes and ranges with {len(ports)} protocols and ports are {count} traffic"
+            text += f" selectors, and a protect rule has at most {MOST_SELECTORS} on a side"
+        wrong(key, f"{text}: split the rule")
 
 
 def _check_lifetimes(key: Key, entry: RuleEntry, wrong: Say) -> None:

@@ -150,6 +150,32 @@ def list_of(parse: Callable[[Any], T], most: int) -> Callable[[Any], tuple[T, ..
     return parse_list
 
 
+def one_or_list_of(
+    parse: Callable[[Any], T], most: int, overlap: Callable[[T, T], bool]
+) -> Callable[[Any], tuple[T, ...]]:
+    """A parser of one such item, or of a list with 1 to `most` of which no two overlap."""
+    parse_list = list_of(parse, most)
+
+    def parse_either(value: Any) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            return (parse(value),)
+        items = parse_list(value)
+        wrong = []
+        for index, item in enumerate(items):
+            before = next((place for place in range(index) if overlap(items[place], item)), None)
+            if before is not None:
+                wrong.append((index, f"{_said(value[index])} overlaps {_said(value[before])}, which stands before it"))
+        if wrong:
+            raise BadItems(wrong)
+        return items
+
+    return parse_either
+
+
+def _said(value: Any) -> str:
+    return quoted(value, 60) if isinstance(value, str) else str(value)
+
+
 def items_of(value: Any, most: int) -> list[Any]:
     """A list that is neither empty nor too long, whatever its items are."""
     if not isinstance(value, list):
@@ -270,6 +296,11 @@ def parse_protocol(value: Any) -> int:
     return PROTOCOLS[value]
 
 
+def protocols_overlap(one: int, other: int) -> bool:
+    """Whether two protocols of a list have packets in common: 0 is any."""
+    return one == other or not one or not other
+
+
 def parse_ports(value: Any) -> PortRange:
     """A port number, or a range of them as "a-b", both ends included."""
     first = last = -1
@@ -281,6 +312,11 @@ def parse_ports(value: Any) -> PortRange:
     if not 0 <= first <= last <= 65535:
         raise ValueError('write a port from 0 to 65535 (443), or a range with the smaller one first ("1024-2047")')
     return PortRange(first=first, last=last)
+
+
+def ports_overlap(one: PortRange, other: PortRange) -> bool:
+    """Whether two ranges have a port in common."""
+    return one.first <= other.last and other.first <= one.last
 
 
 def parse_icmp_type(value: Any) -> IcmpType:
@@ -301,6 +337,12 @@ def parse_icmp_type(value: Any) -> IcmpType:
         raise ValueError('write an ICMP type by name ("echo-request") or number (8), or type and code ("3/1")')
     ports = _any_code(number) if code < 0 else PortRange(first=number << 8 | code, last=number << 8 | code)
     return IcmpType(v4=ports, v6=ports)
+
+
+def icmp_types_overlap(one: IcmpType, other: IcmpType) -> bool:
+    """Whether a message may be of both, in either family."""
+    pairs = ((one.v4, other.v4), (one.v6, other.v6))
+    return any(ours is not None and theirs is not None and ports_overlap(ours, theirs) for ours, theirs in pairs)
 
 
 def _any_code(number: int | None) -> PortRange | None:

@@ -16,22 +16,22 @@ class PolicyRefused(Exception):
 class _Entry:
     """A rule with its prefixes as (version, bits to drop, number)."""
 
-    __slots__ = ("local", "rule")
+    __slots__ = ("local", "next_layers", "rule")
 
     def __init__(self, rule: KernelRule) -> None:
         self.rule = rule
+        self.next_layers = rule.next_layers
         self.local = [_shifted(prefix) for prefix in rule.local]
 
     def matches(self, packet: PacketFields) -> bool:
         """Everything but the remote address, which led here."""
-        rule = self.rule
-        return (
-            rule.protocol in (0, packet.protocol)
-            and _port_in(rule.local_port, packet.source_port)
-            and _port_in(rule.remote_port, packet.destination_port)
-            and any(
-                version == packet.version and packet.source >> drop == number for version, drop, number in self.local
-            )
+        return any(
+            version == packet.version and packet.source >> drop == number for version, drop, number in self.local
+        ) and any(
+            layer.protocol in (0, packet.protocol)
+            and _port_in(layer.local_port, packet.source_port)
+            and _port_in(layer.remote_port, packet.destination_port)
+            for layer in self.next_layers
         )
 
 

@@ -4,6 +4,7 @@ Rule order becomes priority, and the lower number wins: a rule has the PRIORITIE
 (`kernel_agent.ranks`). Which of them a policy has says what it is for; here `Policy.priority` is that number alone.
 """
 
+import functools
 import ipaddress
 import socket
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +13,7 @@ from types import MappingProxyType
 
 from ipc.messages import KernelRule
 from ipc.ownership import INNER_MARK, INTERFACE_MARK_MASK, interface_mark
-from ipc.types import ANY_PORT, Action, Direction, IpAddress, Mode, PortRange, Prefix
+from ipc.types import ANY_PORT, Action, Direction, IpAddress, Mode, NextLayer, PortRange, Prefix
 from ipc.value import value
 from kernel_agent.last_result import LastOfEach
 from kernel_agent.xfrm import structs
@@ -61,8 +62,9 @@ class Flow:
 
 
 def flows_of(rule: KernelRule) -> Iterator[Flow]:
-    """Every flow of a rule: prefix pairs of one family, times the pairs of (port, mask)."""
-    ports = _ANY_PORTS if rule.local_port == rule.remote_port == ANY_PORT else tuple(_port_pairs(rule))
+    """Every flow of a rule: prefix pairs of one family, times protocols with pairs of (port, mask)."""
+    layers: Iterable[KernelRule | NextLayer] = rule.next_layers if rule.also else (rule,)
+    ports = [one for layer in layers for one in _ported(layer)]
     for local in rule.local:
         for remote in rule.remote:
             if local.address.version != remote.address.version:
@@ -71,7 +73,7 @@ def flows_of(rule: KernelRule) -> Iterator[Flow]:
                 yield Flow(
                     local=local,
                     remote=remote,
-                    protocol=rule.protocol,
+                    protocol=pair.protocol,
                     source_port=pair.source,
                     destination_port=pair.destination,
                 )
@@ -317,23 +319,33 @@ def _template(rule: KernelRule, flow: Flow, outward: bool) -> bytes:
 
 
 @value
-class _PortPair:
+class _Ported:
+    """A protocol with a pair of masked ports."""
+
+    protocol: int
     source: MaskedPort
     destination: MaskedPort
 
 
-def _port_pairs(rule: KernelRule) -> Iterator[_PortPair]:
-    if rule.protocol in ICMP_PROTOCOLS:
+@functools.cache
+def _any_ports(protocol: int) -> _Ported:
+    return _Ported(protocol=protocol, source=structs.ANY_MASKED_PORT, destination=structs.ANY_MASKED_PORT)
+
+
+def _ported(layer: KernelRule | NextLayer) -> Iterator[_Ported]:
+    protocol = layer.protocol
+    if layer.local_port == layer.remote_port == ANY_PORT:
+        yield _any_ports(protocol)
+    elif protocol in ICMP_PROTOCOLS:
         # One number for both sides (RFC 7296 section 3.13.1): the side that says something says it.
-        said = rule.local_port if rule.local_port != ANY_PORT else rule.remote_port
+        said = layer.local_port if layer.local_port != ANY_PORT else layer.remote_port
         for masked in port_masks(said):
             kind, code = icmp_masks(masked)
-            yield _PortPair(source=kind, destination=code)
-        return
-    for source in port_masks(rule.local_port):
-        for destination in port_masks(rule.remote_port):
-            yield _PortPair(source=source, destination=destination)
+            yield _Ported(protocol=protocol, source=kind, destination=code)
+    else:
+        for source in port_masks(layer.local_port):
+            for destination in port_masks(layer.remote_port):
+                yield _Ported(protocol=protocol, source=source, destination=destination)
 
 
-_ANY_PORTS = (_PortPair(source=structs.ANY_MASKED_PORT, destination=structs.ANY_MASKED_PORT),)
 _DIRECTIONS = (Direction.OUT, Direction.IN, Direction.FORWARD)

@@ -151,6 +151,7 @@ def _wanted(sa: Sa, rule: KernelRule, interfaces: Mapping[str, int]) -> Iterator
                 remote=_prefixes(remote),
                 local_port=_ports(local),
                 remote_port=_ports(remote),
+                also=(),
                 local_address=sa.source,
                 peer_address=sa.destination,
             )

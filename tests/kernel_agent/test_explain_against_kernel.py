@@ -5,7 +5,6 @@ processor, so a marker that is sent behind a batch arrives behind it: nothing he
 """
 
 import contextlib
-import dataclasses
 import errno
 import ipaddress
 import os
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 import pytest
 
 from ipc.loop import Loop
-from ipc.types import Action, Direction, IpAddress, PortRange
+from ipc.types import Action, Direction, IpAddress
 from kernel_agent import clean
 from kernel_agent.data_path import Listener, SecurityPolicy
 from kernel_agent.xfrm.xfrm_path import XfrmPath
@@ -47,7 +46,8 @@ TO_WORLD = ("10.9.0.3", "fd09::3", "10.2.0.3", "10.2.1.3", "fd02::3")
 PREFIXES = ("10.1.0.0/24", "10.1.0.2/31", "10.9.0.0/24", "10.2.0.0/16", "10.2.0.0/24", "10.2.1.3/32", "10.2.1.2/32")
 PREFIXES += ("fd01::/64", "fd02::/64", "fd09::/64", "0.0.0.0/0", "::/0")
 PORTS = (7, 1000, 1001, 2000)
-WRITTEN_PORTS = ('"7"', '"1000-1999"', '"1001-2000"')
+WRITTEN_PORTS = ('"7"', '"1000-1999"', '"1001-2000"', '[7, "1001-1999"]', '["1000-1000", 2000]')
+WRITTEN_TYPES = ('"echo-request"', "144", "[13, 144]", '["8/0", 128, 13]')
 
 
 # ------------------------------------------------------------- random policies and packets
@@ -66,14 +66,7 @@ auth = "psk"
 psk = "correct horse battery staple"
 """
     text += "".join(random_rule(chance, number) for number in range(chance.randint(1, 6)))
-    policy = policy_file.read("random", text.encode(), 0o600, 0).compile({}, RuleIds()).policy
-    rules = []
-    for rule in policy.kernel_rules:
-        if rule.protocol in ICMP_TYPES and chance.random() < 0.5:
-            kind = chance.choice(ICMP_TYPES[rule.protocol])
-            rule = dataclasses.replace(rule, local_port=PortRange(first=kind << 8, last=kind << 8 | 255))
-        rules.append(rule)
-    return dataclasses.replace(policy, kernel_rules=tuple(rules))
+    return policy_file.read("random", text.encode(), 0o600, 0).compile({}, RuleIds()).policy
 
 
 def random_rule(chance: random.Random, number: int) -> str:
@@ -86,13 +79,15 @@ def random_rule(chance: random.Random, number: int) -> str:
         if chance.random() < 0.7:
             family = [one for one in PREFIXES if (":" in one) is v6]
             lines.append(f'{side} = ["{chance.choice(family)}"]')
-    protocol = chance.choice((None, "tcp", "udp", "icmpv6" if v6 else "icmp"))
+    protocol = chance.choice((None, '"tcp"', '"udp"', '["tcp", "udp"]', '["icmp", "icmpv6"]', '["icmpv6", "udp"]'))
     if protocol:
-        lines.append(f'protocol = "{protocol}"')
-    if protocol in ("tcp", "udp"):
+        lines.append(f"protocol = {protocol}")
+    if protocol and "icmp" not in protocol:
         for side in ("local", "remote"):
             if chance.random() < 0.4:
                 lines.append(f"{side}_port = {chance.choice(WRITTEN_PORTS)}")
+    if protocol and "udp" not in protocol and "tcp" not in protocol and chance.random() < 0.5:
+        lines.append(f"icmp_type = {chance.choice(WRITTEN_TYPES)}")
     return "[[rules]]\n" + "\n".join(lines) + "\n"
 
 

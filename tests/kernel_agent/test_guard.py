@@ -8,7 +8,18 @@ import pytest
 
 from ipc.algorithms import AES128CBC, CHACHA20POLY1305, Cipher, EncryptionId, IntegrityId
 from ipc.messages import KernelRule
-from ipc.types import Action, Direction, Mode, PortRange, Prefix, Secret, TrafficSelector, UdpEncapsulation
+from ipc.types import (
+    ANY_PORT,
+    Action,
+    Direction,
+    Mode,
+    NextLayer,
+    PortRange,
+    Prefix,
+    Secret,
+    TrafficSelector,
+    UdpEncapsulation,
+)
 from kernel_agent import guard
 from kernel_agent.guard import Installed, Refused
 from tests.kernel_agent.values import OURS, THEIRS, name_of, rule, sa, selector
@@ -110,6 +121,17 @@ def test_protocol_and_ports_of_the_rule_bind_the_selectors() -> None:
             guard.check_sa(sa(local=tcp, remote=(outside,)), narrow)
 
 
+def test_a_rule_with_lists_binds_each_selector_to_the_ports_of_its_protocol() -> None:
+    dns = NextLayer(protocol=17, remote_port=PortRange(first=53, last=53))
+    lists = {1: dataclasses.replace(rule(1, protocol=6, remote_port=PortRange(first=80, last=443)), also=(dns,))}
+    local = (selector("10.1.0.0/24", 6), selector("10.1.0.0/24", 17))
+    web, names = selector("10.2.0.0/24", 6, PortRange(first=80, last=80)), selector("10.2.0.0/24", 17, dns.remote_port)
+    guard.check_sa(sa(local=local, remote=(web, names)), lists)
+    for protocol, ports in ((17, PortRange(first=80, last=80)), (6, dns.remote_port), (17, ANY_PORT), (1, ANY_PORT)):
+        with pytest.raises(Refused, match="outside rule"):
+            guard.check_sa(sa(local=local, remote=(web, selector("10.2.0.0/24", protocol, ports))), lists)
+
+
 def test_esn_must_be_proposed() -> None:
     (proposal,) = rule(1).esp_proposals
     without = {1: dataclasses.replace(rule(1), esp_proposals=(dataclasses.replace(proposal, esn=()),))}
@@ -161,6 +183,8 @@ def test_a_rule_has_a_bounded_number_of_sas() -> None:
         (dataclasses.replace(rule(1), local=(Prefix(address=OURS, length=33),)), "no prefix"),
         (dataclasses.replace(rule(1), local_port=PortRange(first=9, last=8)), "no port range"),
         (dataclasses.replace(rule(1), remote_port=PortRange(first=0, last=65536)), "no port range"),
+        (dataclasses.replace(rule(1), also=(NextLayer(protocol=256),)), "protocol"),
+        (dataclasses.replace(rule(1), also=(NextLayer(local_port=PortRange(first=9, last=8)),)), "no port range"),
         (dataclasses.replace(rule(1), peer_address=None, manual=True), "without the peer"),
         (dataclasses.replace(rule(1), peer_address=ipaddress.ip_address("fd09::2")), "two address families"),
         (dataclasses.replace(rule(1), esp_proposals=()), "without an ESP proposal"),

@@ -10,7 +10,7 @@ from pyroute2.netlink.rtnl.fibmsg import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL
 
 from ipc.messages import KernelRule
 from ipc.ownership import OUTER_MARK, RULE_PREFERENCE_FIRST, RULE_PREFERENCE_LAST
-from ipc.types import Action, PortRange, Prefix
+from ipc.types import Action, NextLayer, PortRange, Prefix
 from kernel_agent import routes
 from kernel_agent.data_path import DataPathError
 from kernel_agent.routes import ANY_ORDER, IN_ORDER, Route, RoutingPlan, RoutingRule, plan
@@ -56,6 +56,19 @@ def test_only_a_bypass_that_takes_packets_from_a_later_protect_rule_jumps() -> N
         (IN_ORDER + 2, FR_ACT_TO_TBL, "10.2.0.0/24"),
     ]
     assert steps[2].source_port == PortRange(first=22, last=22)
+
+
+def test_a_rule_with_lists_is_led_by_each_protocol_and_port_once() -> None:
+    """ICMP types are no criterion here: a list of them is one step."""
+    types = [NextLayer(protocol=1, local_port=kind, remote_port=kind) for kind in map(icmp_type, (0, 3))]
+    tcp = [NextLayer(protocol=6, remote_port=PortRange(first=port, last=port)) for port in (80, 443)]
+    one = replace(rule(1, protocol=1, local_port=icmp_type(8), remote_port=icmp_type(8)), also=(*types, *tcp))
+    steps = middle(plan([one], [], TUN).rules)
+    assert [(step.protocol, str(step.destination_port)) for step in steps] == [(1, "any"), (6, "80"), (6, "443")]
+
+
+def icmp_type(kind: int) -> PortRange:
+    return PortRange(first=kind << 8, last=kind << 8 | 255)
 
 
 def test_the_position_counts_and_not_the_order_of_arrival() -> None:

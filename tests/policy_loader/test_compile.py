@@ -54,6 +54,32 @@ def test_a_protect_rule_as_the_agent_and_as_the_worker_see_it() -> None:
     assert (negotiation.start, negotiation.rekey_s, negotiation.life_s) == (StartAction.ON_DEMAND, 3600.0, 4500.0)
 
 
+def test_one_rule_has_lists_of_protocols_and_ports() -> None:
+    policy = compiled(
+        'action = "protect"\nlocal = ["10.1.0.0/16"]\nremote = ["10.2.0.1"]\npeer = "branch"\n'
+        'protocol = ["tcp", "udp"]\nlocal_port = [80, "8000-8100"]\n[[rules]]\nname = "pings"\naction = "bypass"\n'
+        'protocol = ["icmp", "icmpv6"]\nicmp_type = ["echo-request", "packet-too-big"]'
+    )
+    web, pings = policy.kernel_rules
+    assert [(one.protocol, str(one.local_port), str(one.remote_port)) for one in web.next_layers] == [
+        (6, "80", "any"),
+        (6, "8000-8100", "any"),
+        (17, "80", "any"),
+        (17, "8000-8100", "any"),
+    ]
+    # The types of each family are its own; both sides say them.
+    echo, big, echo6 = (PortRange(first=kind << 8, last=kind << 8 | 255) for kind in (8, 2, 128))
+    found = {(one.protocol, one.local_port, one.remote_port) for one in pings.next_layers}
+    assert found == {(1, echo, echo), (58, echo6, echo6), (58, big, big)}
+    (negotiation,) = policy.negotiation_rules
+    assert [str(one) for one in negotiation.local] == [
+        f"10.1.0.0-10.1.255.255 proto {protocol} port {ports}"
+        for protocol in (6, 17)
+        for ports in ("80-80", "8000-8100")
+    ]
+    assert [str(one) for one in negotiation.remote] == ["10.2.0.1 proto 6", "10.2.0.1 proto 17"]
+
+
 def test_a_peer_whose_identities_are_not_given_is_its_addresses() -> None:
     (peer,) = compiled('action = "bypass"').peers
     assert peer.local_id == Identity(type=IdType.IPV4_ADDR, data=bytes((192, 0, 2, 1)))
@@ -107,6 +133,16 @@ def test_a_transport_rule_is_between_the_two_addresses() -> None:
         ('protocol = "tcp"\nlocal_port = "1-100"', 'protocol = "tcp"\nlocal_port = "5-100"', True),
         ('protocol = "tcp"\nlocal_port = "1-100"', 'protocol = "tcp"\nlocal_port = "5-101"', False),
         ('protocol = "tcp"\nremote_port = 80', 'protocol = "tcp"\nlocal_port = 80', False),
+        ('protocol = ["tcp", "udp"]', 'protocol = "udp"', True),
+        ('protocol = "udp"', 'protocol = ["tcp", "udp"]', False),
+        (
+            'protocol = "tcp"\nlocal_port = [7, "20-90"]',
+            'protocol = "tcp"\nlocal_port = ["80-90", 7]\nremote_port = 9',
+            True,
+        ),
+        ('protocol = "tcp"\nlocal_port = [7, "20-90"]', 'protocol = "tcp"\nlocal_port = [8, 7]', False),
+        ('protocol = "icmp"\nicmp_type = [8, "3/4"]', 'protocol = "icmp"\nicmp_type = ["3/4", "8/1"]', True),
+        ('protocol = "icmp"\nicmp_type = [8, "3/4"]', 'protocol = "icmp"\nicmp_type = 3', False),
         ('remote = ["::/0"]', 'remote = ["0.0.0.0/0"]', False),
         ('remote = ["2001:db8::/32"]', 'remote = ["2001:db8:1::/48"]', True),
         ('remote = ["2001:db8:1::/48"]', 'remote = ["2001:db8::/32"]', False),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipc import messages as m
-from ipc.types import Action, PortRange, Unmatched
+from ipc.types import Action, NextLayer, PortRange, Unmatched
 from kernel_agent.userspace.packet import PacketFields
 from kernel_agent.userspace.spd import PolicyReader, PolicyRefused, Spd
 from tests.kernel_agent.userspace.values import make_rule
@@ -30,19 +30,26 @@ def naive(rules: list[m.KernelRule], packet: PacketFields) -> m.KernelRule | Non
         return everything if port is None else ports.first <= port <= ports.last
 
     for rule in sorted(rules, key=lambda one: one.position):
-        if (
-            rule.protocol in (0, packet.protocol)
-            and inside(tuple(map(str, rule.local)), packet.source)
-            and inside(tuple(map(str, rule.remote)), packet.destination)
-            and port_fits(rule.local_port, packet.source_port)
-            and port_fits(rule.remote_port, packet.destination_port)
-        ):
-            return rule
+        for layer in (rule, *rule.also):
+            if (
+                layer.protocol in (0, packet.protocol)
+                and inside(tuple(map(str, rule.local)), packet.source)
+                and inside(tuple(map(str, rule.remote)), packet.destination)
+                and port_fits(layer.local_port, packet.source_port)
+                and port_fits(layer.remote_port, packet.destination_port)
+            ):
+                return rule
     return None
 
 
 nets = st.lists(st.sampled_from(NETS), min_size=1, max_size=3).map(tuple)
 port_ranges = st.sampled_from([PortRange(), PortRange(first=22, last=22), PortRange(first=20, last=90)])
+
+
+protocols = st.sampled_from([0, 6, 17])
+further = st.lists(
+    st.builds(NextLayer, protocol=protocols, local_port=port_ranges, remote_port=port_ranges), max_size=2
+)
 
 
 @st.composite
@@ -52,11 +59,12 @@ def rule_lists(draw: st.DrawFn) -> list[m.KernelRule]:
             number,
             position=number,
             action=draw(st.sampled_from(Action)),
-            protocol=draw(st.sampled_from([0, 6, 17])),
+            protocol=draw(protocols),
             local=draw(nets),
             remote=draw(nets),
             local_port=draw(port_ranges),
             remote_port=draw(port_ranges),
+            also=tuple(draw(further)),
         )
         for number in range(1, draw(st.integers(1, 12)))
     ]

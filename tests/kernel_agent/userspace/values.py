@@ -11,6 +11,7 @@ from ipc.types import (
     Action,
     Direction,
     Mode,
+    NextLayer,
     PortRange,
     Prefix,
     Secret,
@@ -53,6 +54,7 @@ def make_rule(
     remote: tuple[str, ...] = ("10.2.0.0/24", "fd02::/64"),
     local_port: PortRange = ANY_PORT,
     remote_port: PortRange = ANY_PORT,
+    also: tuple[NextLayer, ...] = (),
     mode: Mode = Mode.TUNNEL,
 ) -> m.KernelRule:
     """A rule of the SPD."""
@@ -70,6 +72,7 @@ def make_rule(
         local_address=None,
         peer_address=None,
         esp_proposals=(),
+        also=also,
     )
 
 
