@@ -198,15 +198,26 @@ class Operator:
             self._send(w.SasListed(request_id=wish.request_id, ike_sas=part, last=last))
 
     def _why(self, wish: w.OperatorWish, view: View) -> None:
-        failure = view.failure(wish.target)
-        if failure is not None:
-            age_s = max(0.0, time.monotonic() - failure.at)
-            self._send(w.FailureTold(request_id=wish.request_id, failure=failure, age_s=age_s))
+        failures = view.failures(wish.target)
+        if failures:
+            self._tell_failures(wish, failures, time.monotonic())
         elif view.rule(wish.target) is None and not view.is_peer(wish.target):
             line = f'"{wish.target}" is no protect rule, no peer, and no address from which a stranger was refused'
             self._end(wish, False, line)
         else:
-            self._end(wish, True, f"nothing has failed with {wish.target} since this IKE worker was started")
+            self._end(wish, True, f"nothing has failed with {wish.target} since ipsecd was started")
+
+    def _tell_failures(self, wish: w.OperatorWish, failures: tuple[w.Failure, ...], now: float) -> None:
+        last, *earlier = [w.PastFailure(failure=one, age_s=max(0.0, now - one.at)) for one in failures]
+        self._send(
+            w.FailureTold(
+                request_id=wish.request_id,
+                failure=last.failure,
+                age_s=last.age_s,
+                earlier=tuple(earlier),
+                since_s=max(0.0, now - last.failure.first_at),
+            )
+        )
 
     def _capture_keys(self, wish: w.OperatorWish, view: View) -> None:
         if wish.target and not view.is_peer(wish.target):

@@ -11,7 +11,8 @@ import time
 from collections import deque
 
 from ike_worker.ikev2 import events
-from ike_worker.ikev2.engine import Datagram, Endpoint, Engine
+from ike_worker.ikev2.engine import Changes, Datagram, Endpoint, Engine
+from ike_worker.ikev2.memory import Memory
 from ike_worker.ikev2.snapshot import IkeSaState
 from ike_worker.kernel_client import KernelClient
 from ike_worker.live_events import LiveEvents
@@ -26,11 +27,13 @@ from ipc.channel import Handler
 from ipc.errors import MessageRefused
 from ipc.loop import Timer
 from ipc.process import RoleProcess
-from ipc.types import Secret, StartAction
+from ipc.types import Secret
 from ipc.value import value
 
 log = logging.getLogger(__name__)
 
+FAILURES_DELAY_S = 2.0
+"""Failures gather this long before the supervisor has them: strangers make many."""
 STATUS_DELAY_S = 0.1
 """Status for people gathers this long before it goes to the supervisor."""
 
@@ -72,13 +75,12 @@ class Worker:
         self._status_changed: set[bytes] = set()
         self._status_gone: set[bytes] = set()
         self._status_timer: Timer | None = None
+        self._failures_timer: Timer | None = None
         self._rule_reports = RuleReports()
-        self._rules: tuple[m.NegotiationRule, ...] = ()
         self._has_policy = False
         self._restored = False
         self._ready = False
         self._closed = False
-        self._started_rules: set[int] = set()
         self._loop.before_wait(self._flush)
 
     # ------------------------------------------------------------------ life
@@ -93,17 +95,24 @@ class Worker:
             self._engine.restore(state, time.monotonic())
             self._status_changed.add(snapshot.spi)
         if restore.last:
+        if restore.memory:
+            self._remember(restore.memory)
             self._restored = True
             self._become_ready()
 
     def _on_policy(self, peers: tuple[m.Peer, ...], rules: tuple[m.NegotiationRule, ...]) -> None:
+    def _remember(self, data: bytes) -> None:
+        try:
+            self._engine.remember(codec.decode_value(Memory, data), time.monotonic())
+        except MessageRefused as error:
+            log.error("what was known of rules and failures is forgotten: %s", error)
+
         self._has_policy = True
-        self._rules = rules
         self._engine.set_policy(peers, rules, time.monotonic())
         self._rule_reports.set_policy(rules)
         self._report_status_soon()
         if self._ready:
-            self._start_rules()
+            self._engine.start_rules(time.monotonic())
         else:
             self._become_ready()
 
@@ -117,15 +126,7 @@ class Worker:
         restored = len(self._status_changed)
         self._supervisor.try_send(m.WorkerReady(ike_sas=restored))
         log.info("ready, with %d IKE SAs restored", restored)
-        self._start_rules()
-
-    def _start_rules(self) -> None:
-        """Negotiates at-start rules that are new and have no SA yet."""
-        up = {sa.rule_id for sa in self._engine.installed_sas()}
-        wanted = {rule.rule_id for rule in self._rules if rule.start is StartAction.AT_START}
-        for rule_id in sorted(wanted - up - self._started_rules):
-            self._engine.initiate(rule_id, time.monotonic(), keep_up=True)
-        self._started_rules = wanted
+        self._engine.start_rules(time.monotonic())
 
     def _on_stop(self, deadline_s: float) -> None:
         self._engine.close_all(time.monotonic())
@@ -150,8 +151,10 @@ class Worker:
         self._live.flush()
         changes = self._engine.take_changes()
         datagrams = self._engine.datagrams_to_send()
-        if changes.changed or changes.gone:
-            self._save(changes.changed, changes.gone)
+        if changes.changed or changes.gone or changes.memory:
+            self._save(changes)
+        if self._engine.take_new_failures() and self._failures_timer is None:
+            self._failures_timer = self._loop.call_later(FAILURES_DELAY_S, self._save_failures)
         if datagrams:
             if self._saved_sequence == self._sequence:
                 self._send(datagrams)
@@ -195,13 +198,19 @@ class Worker:
                 self._rule_reports.closed(event.rule, event.reason)
         self._report_status_soon()
 
-    def _save(self, changed: tuple[bytes, ...], gone: tuple[bytes, ...]) -> None:
-        """Hands changed IKE SAs to the supervisor, in messages of bounded size."""
+    def _save_failures(self) -> None:
+        self._failures_timer = None
+        self._save(Changes(changed=(), gone=(), memory=True))
+
+    def _save(self, changes: Changes) -> None:
+        """Hands what has changed to the supervisor, in messages of bounded size."""
+        changed, gone = changes.changed, changes.gone
+        memory = codec.encode_value(self._engine.memory()) if changes.memory else b""
         snapshots = tuple(
             m.IkeSaSnapshot(spi=spi, state=Secret(codec.encode_value(self._engine.snapshot(spi)))) for spi in changed
         )
         size = m.RULES_PER_MESSAGE
-        for start in range(0, max(len(snapshots), len(gone)), size):
+        for start in range(0, max(len(snapshots), len(gone), 1), size):
             self._sequence += 1
             self._supervisor.try_send(
                 m.SaveIkeSas(
@@ -209,6 +218,7 @@ class Worker:
                     saved=snapshots[start : start + size],
                     forgotten=gone[start : start + size],
                 )
+                    memory=memory if start == 0 else b"",
             )
         self._status_changed.update(changed)
         self._status_changed.difference_update(gone)

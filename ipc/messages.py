@@ -51,6 +51,7 @@ RULES_PER_MESSAGE = 256
 MAX_SNAPSHOT_BYTES = 1024 * 1024
 MAX_NEXT_LAYERS = 256
 """Combinations of protocols and ports that one rule is about."""
+MAX_MEMORY_BYTES = 4 * 1024 * 1024
 
 REGISTRY: dict[int, type] = {}
 """Message number to class; filled by `message`."""
@@ -342,6 +343,8 @@ class SaveIkeSas:
 class IkeSasSaved:
     """All SaveIkeSas up to this sequence are held."""
 
+    memory: Annotated[bytes, MaxLength(MAX_MEMORY_BYTES)] = b""
+    """What the worker knows beside IKE SAs, as `ikev2` wrote it; empty if that is as before."""
     sequence: int
 
 

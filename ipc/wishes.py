@@ -25,7 +25,7 @@ class OperatorVerb(enum.IntEnum):
     LIST = 4
     """All SAs. Answer: SasListed."""
     WHY = 5
-    """The last failure with a peer. Answer: FailureTold, or WishEnded if there was none."""
+    """The last failures with a peer. Answer: FailureTold, or WishEnded if there was none."""
     CAPTURE_KEYS = 6
     """The keys of SAs, of one peer if `target` is not empty. Answer: CaptureKeys."""
 
@@ -48,6 +48,8 @@ class WishEnded:
     request_id: int
     done: bool
     lines: Annotated[tuple[Text, ...], MaxLength(1000)]
+    nothing: bool = False
+    """Because there is nothing here that it is about; another worker may have it."""
 
 
 @value
@@ -99,7 +101,7 @@ Shown = Annotated[tuple[Annotated[str, MaxLength(1024)], ...], MaxLength(64)]
 
 @value
 class Failure:
-    """The last negotiation with a peer that came to nothing, and why, as far as this side knows."""
+    """A negotiation with a peer that came to nothing, and why, as far as this side knows."""
 
     peer: Name
     """The peer of the policy; empty if nobody of the policy was meant."""
@@ -124,15 +126,30 @@ class Failure:
     """The first thing that differs."""
     remedy: Text = ""
     """The smallest change that would have matched, or where to look."""
+    times: int = 1
+    """How often it has come, one after the other, ..."""
+    first_at: float = 0.0
+    """... and when first."""
+
+
+@value
+class PastFailure:
+    """A failure, and how long ago it was."""
+
+    failure: Failure
+    age_s: float
 
 
 @message(123)
 class FailureTold:
-    """The last failure."""
+    """The last failure, and those before it, the last of them first."""
 
     request_id: int
     failure: Failure
     age_s: float
+    earlier: Annotated[tuple[PastFailure, ...], MaxLength(16)] = ()
+    since_s: float = 0.0
+    """How long ago the last failure came for the first time."""
 
 
 @value

@@ -1,6 +1,6 @@
-"""The checkpoints of IKE SAs, in memory: what a worker that died needs to go on where it was.
+"""The checkpoints of IKE SAs, in memory, and what a worker knows beside them: what one that died needs to go on.
 
-The supervisor does not look into a snapshot; it holds traffic keys. It is bounded, since the worker that fills it may
+The supervisor does not look into a snapshot; it holds traffic keys. The store is bounded, since the worker that fills it may
 have been broken into.
 """
 
@@ -21,6 +21,7 @@ class Store:
     def __init__(self, max_bytes: int = MAX_STORE_BYTES) -> None:
         self._max_bytes = max_bytes
         self._states: dict[bytes, Secret] = {}
+        self._memory = b""
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -40,6 +41,7 @@ class Store:
             self._forget(snapshot.spi)
             self._states[snapshot.spi] = snapshot.state
             self.bytes += len(snapshot.state)
+        self._memory = message.memory or self._memory
 
     def drop_newest(self, count: int) -> int:
         """Forgets the `count` IKE SAs that were saved last, and says how many there were: one of them is suspected."""

@@ -243,6 +243,11 @@ class Context:
         """The answer to the question `token`; ignored if nobody waits for it any more."""
         job = self._jobs.pop(token, None)
         if job is not None:
+    def forget_strangers_to_policy(self) -> None:
+        """Forgets what is kept of rules and peers that are in the policy no more."""
+        self.upkeep.keep_only(self.policy.rule_ids)
+        self.reasons.failures.keep_only(self.policy.peer_names)
+
             self._go_on(job, value, None)
 
     def refuse(self, token: int, error: Ikev2Error) -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from ike_worker.ikev2 import dialogue, snapshot, timers
+from ike_worker.ikev2 import dialogue, memory, snapshot, timers
 from ike_worker.ikev2.child_negotiation import is_served
 from ike_worker.ikev2.context import Context, OwnAuth, SourceAddress, Verdict
 from ike_worker.ikev2.datagram import Datagram, Endpoint
@@ -22,6 +22,7 @@ from ike_worker.ikev2.features.gate import is_init_request
 from ike_worker.ikev2.features.orders import DownPeer, DownRule, Orders, RekeyChild, RekeyIke, Up
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, PayloadType
 from ike_worker.ikev2.ike_sa import NO_SPI, TAIL_BYTES, IkeSa
+from ike_worker.ikev2.memory import Memory
 from ike_worker.ikev2.policy import Policy
 from ike_worker.ikev2.snapshot import IkeSaState
 from ike_worker.ikev2.states import ChildState, State
@@ -39,7 +40,7 @@ from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wish import Wish, WishKind
 from ipc.messages import Acquire, CertificateData, HalfOpenLimits, IkeSaStatus, NegotiationRule, Peer, Sa, Usage
 from ipc.peers import goes_on
-from ipc.types import AuthMethod
+from ipc.types import AuthMethod, StartAction
 from ipc.value import value
 
 __all__ = ["Changes", "Datagram", "Endpoint", "Engine"]
@@ -56,6 +57,8 @@ class Changes:
 
     changed: tuple[bytes, ...]
     gone: tuple[bytes, ...]
+    memory: bool = False
+    """`Engine.memory` has changed in what is done."""
 
 
 class Engine:
@@ -81,8 +84,7 @@ class Engine:
         """Takes a new policy. SAs of peers and rules that changed or are gone are deleted, others are untouched."""
         context = self._enter(now)
         context.policy = Policy(peers, rules)
-        context.upkeep.keep_only(context.policy.rule_ids)
-        context.reasons.keep_only({peer.name for peer in peers})
+        context.forget_strangers_to_policy()
         context.has_policy = True
         context.gate.expects = context.policy.expects
         for sa in list(context.ike_sas.values()):
@@ -249,7 +251,7 @@ class Engine:
         context = self._enter(now)
         rule = context.policy.rule(rule_id)
         self._orders.take(order, Up(rule_id=rule_id, rule=rule.name if rule is not None else ""))
-        if acquire is not None and context.upkeep.is_cleared(rule_id):
+        if acquire is not None and rule_id in context.upkeep.cleared:
             return
         self._ending.discard(rule_id)
         if keep_up:
@@ -287,6 +289,19 @@ class Engine:
         self._orders.take(order, DownRule(rule_id=rule_id))
         context.upkeep.give_up(rule_id)
         self._ending.add(rule_id)
+    def start_rules(self, now: float) -> None:
+        """Negotiates what is to be up and has no Child SA.
+
+        That are at-start rules that are new and have not been ended by anybody, and what was being tried already.
+        """
+        context = self._enter(now)
+        rules = [context.policy.rule(rule_id) for rule_id in context.policy.rule_ids]
+        wanted = {rule.rule_id for rule in rules if rule is not None and rule.start is StartAction.AT_START}
+        up = {child.rule_id for sa in context.ike_sas.values() for child in sa.children.values()}
+        for rule_id in sorted((wanted - self._started - context.upkeep.left | context.upkeep.wanted) - up):
+            self.initiate(rule_id, now, keep_up=True)
+        self._started = wanted
+
         for sa in list(context.ike_sas.values()):
             wanted = [wish for wish in sa.all_wishes if not _creates(wish, rule_id)]
             if sa.state is State.CONNECTING and not wanted:
@@ -456,8 +471,8 @@ class Engine:
     def take_changes(self) -> Changes:
         """What has changed since the last call; half-open IKE SAs are not reported."""
         context = self._context
-        changes = Changes(changed=tuple(context.changed), gone=tuple(context.gone))
-        context.changed, context.gone = {}, {}
+        changes = Changes(changed=tuple(context.changed), gone=tuple(context.gone), memory=context.upkeep.changed)
+        context.changed, context.gone, context.upkeep.changed = {}, {}, False
         return changes
 
     def snapshot(self, own_spi: bytes) -> IkeSaState:
@@ -466,6 +481,20 @@ class Engine:
 
     def restore(self, state: IkeSaState, now: float) -> None:
         """Takes over an IKE SA, before or after `set_policy`. What was under way goes on."""
+    def take_new_failures(self) -> bool:
+        """Whether `memory` holds failures that it did not hold when this was last called."""
+        failures = self._context.reasons.failures
+        changed, failures.changed = failures.changed, False
+        return changed
+
+    def memory(self) -> Memory:
+        """What is to outlive this engine beside the IKE SAs."""
+        return memory.take(self._context)
+
+    def remember(self, what: Memory, now: float) -> None:
+        """Takes over what another engine's `memory` was, before or after `set_policy`."""
+        memory.restore(self._enter(now), what)
+
         context = self._enter(now)
         sa = snapshot.rebuild(state)
         context.add(sa)

@@ -27,6 +27,11 @@ class Policy:
         return self._peers.get(name)
 
     @property
+    def peer_names(self) -> set[str]:
+        """All peers."""
+        return set(self._peers)
+
+    @property
     def rule_ids(self) -> set[int]:
         """All rules."""
         return set(self._rules)

@@ -68,10 +68,10 @@ class View:
         waiting = [_awaits(sa) for sa in self._context.with_peer(peer)]
         return "; ".join(one for one in waiting if one) or "nothing is under way"
 
-    def failure(self, name: str) -> Failure | None:
-        """The last failure with a peer, a rule's peer, or an address that nobody of the policy has."""
+    def failures(self, name: str) -> tuple[Failure, ...]:
+        """Those with a peer, a rule's peer, or an address that nobody of the policy has; the last one first."""
         rule = self.rule(name)
-        return self._context.reasons.last(rule.peer if rule is not None else name)
+        return self._context.reasons.failures.of(rule.peer if rule is not None else name)
 
     def listed(self) -> Iterator[ListedIkeSa]:
         """All IKE SAs, half-open ones that strangers began left out."""

@@ -1,4 +1,4 @@
-"""`ipsecctl why`: the last negotiation with a peer that failed, what differs, and what would have matched."""
+"""`ipsecctl why`: the last negotiations with a peer that failed, what differs, and what would have matched."""
 
 import argparse
 import json
@@ -15,27 +15,47 @@ def run(options: argparse.Namespace) -> int:
     if isinstance(answer, CommandDone):
         return say(options, answer)
     if options.json:
-        failure = plain(answer.failure)
-        del failure["at"]
-        print(json.dumps({**failure, "age_s": round(answer.age_s, 1)}, indent=2))
+        shown = _plain(answer.failure, answer.age_s)
+        shown["since_s"] = round(answer.since_s, 1)
+        shown["earlier"] = [_plain(one.failure, one.age_s) for one in answer.earlier]
+        print(json.dumps(shown, indent=2))
     else:
         print("\n".join(lines(answer)))
     return 0
 
 
+def _plain(failure: w.Failure, age_s: float) -> dict[str, object]:
+    shown = plain(failure)
+    del shown["at"], shown["first_at"]
+    return {**shown, "age_s": round(age_s, 1)}
+
+
 def lines(told: w.FailureTold) -> list[str]:
-    """A failure for people."""
+    """Failures for people: the last one in full, of those before it when and what."""
+    shown = _in_full(told)
+    if told.earlier:
+        rows = [(f"{duration(one.age_s)} ago", str(one.failure.times), _briefly(one.failure)) for one in told.earlier]
+        shown += ["", *table(("before that", "times", "what"), rows)]
+    return shown
+
+
+def _briefly(failure: w.Failure) -> str:
+    if not failure.subject:
+        return failure.sentence
+    by = "the peer" if failure.by_peer else "we"
+    return f"{by} answered {failure.notify} in {failure.exchange}; {failure.difference}"
+
+
+def _in_full(told: w.FailureTold) -> list[str]:
     failure = told.failure
     of_rule = f", rule {failure.rule}" if failure.rule else ""
     who = failure.peer or "a stranger"
+    often = f" ({failure.times} times since {duration(told.since_s)} ago)" if failure.times > 1 else ""
+    head = f"{duration(told.age_s)} ago{often} with {who} at {failure.remote}{of_rule}"
     if not failure.subject:
-        return [f"{duration(told.age_s)} ago with {who} at {failure.remote}{of_rule}: {failure.sentence}"]
+        return [f"{head}: {failure.sentence}"]
     refused = "the peer answered" if failure.by_peer else "we answered"
-    shown = [
-        f"{duration(told.age_s)} ago with {who} at {failure.remote}{of_rule}",
-        f"{refused} {failure.notify} in {failure.exchange}",
-        "",
-    ]
+    shown = [head, f"{refused} {failure.notify} in {failure.exchange}", ""]
     count = max(len(failure.ours), len(failure.theirs), 1)
     theirs = failure.theirs or ("(not said to us)" if failure.by_peer else "(none)",)
     rows = list(zip(_filled(failure.ours or ("(none)",), count), _filled(theirs, count), strict=True))

@@ -151,6 +151,7 @@ def test_a_failure_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> N
     assert not ended.done and "AUTHENTICATION_FAILED" in ended.lines[0]
     (told,) = office.wish(VERB.WHY, "lan")
     assert isinstance(told, w.FailureTold) and told.failure.notify == "AUTHENTICATION_FAILED" and told.age_s > 0
+    assert told.since_s >= told.age_s
 
 
 def test_nothing_failed_is_an_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:

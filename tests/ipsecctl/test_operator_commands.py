@@ -72,7 +72,7 @@ def test_why_shows_both_lists_side_by_side(stage: Stage) -> None:
     assert (code, text.splitlines()) == (
         0,
         [
-            "1m 1s ago with branch at 192.0.2.2:500, rule lan",
+            "1m 1s ago (3 times since 2m 2s ago) with branch at 192.0.2.2:500, rule lan",
             "we answered NO_PROPOSAL_CHOSEN in IKE_SA_INIT",
             "",
             "our IKE proposals             their IKE proposals",
@@ -81,11 +81,17 @@ def test_why_shows_both_lists_side_by_side(stage: Stage) -> None:
             "",
             "differs: key exchange: ours x25519, theirs ecp256",
             "remedy: have it otherwise",
+            "",
+            "before that  times  what",
+            "1h 1m ago    4      the peer does not answer",
+            "2h 1m ago    1      we answered NO_PROPOSAL_CHOSEN in IKE_SA_INIT; "
+            "key exchange: ours x25519, theirs ecp256",
         ],
     )
     failure = in_json(stage, "why", "branch")
     assert (failure["notify"], failure["age_s"], len(failure["theirs"])) == ("NO_PROPOSAL_CHOSEN", 61.0, 2)
-    assert "at" not in failure
+    assert (failure["times"], failure["since_s"], failure["earlier"][0]["age_s"]) == (3, 122.0, 3700.0)
+    assert "at" not in failure and "at" not in failure["earlier"][0]
 
 
 def test_the_monitor_shows_lines_or_objects(stage: Stage) -> None:

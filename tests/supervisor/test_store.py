@@ -51,6 +51,16 @@ def test_messages_are_bounded_in_count_and_only_the_last_says_last() -> None:
     assert [chunk.last for chunk in chunks] == [False, False, True]
 
 
+def test_what_a_worker_knows_beside_its_ike_sas_is_kept_until_it_says_it_anew() -> None:
+    store = Store()
+    store.save(m.SaveIkeSas(sequence=1, saved=(snapshot(1),), forgotten=(), memory=b"first"))
+    store.save(save(snapshot(2)))
+    (message,) = store.restore()
+    assert message.memory == b"first" and message.last
+    store.save(m.SaveIkeSas(sequence=3, saved=(), forgotten=(), memory=b"second"))
+    assert [one.memory for one in store.restore()] == [b"second"]
+
+
 def test_messages_are_bounded_in_bytes() -> None:
     store = Store()
     size = m.MAX_SNAPSHOT_BYTES

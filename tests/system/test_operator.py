@@ -215,4 +215,11 @@ def test_why_shows_both_lists_on_the_side_that_refuses_and_ours_on_the_other() -
         two.left.ctl("reload")
         two.right.ctl("down", "other", "--timeout", "60")
         assert not asked(two.right, "up", "nets", "--timeout", "60")["done"]
-        assert asked(two.left, "why", "other")["difference"] == "key exchange: ours x25519, theirs ecp256"
+        last = asked(two.left, "why", "other")
+        assert last["difference"] == "key exchange: ours x25519, theirs ecp256" and len(last["earlier"]) >= 3
+
+        # Another worker knows it too; what an operator has ended is saved at once, and with it what has failed.
+        assert asked(two.left, "down", "nets", "--timeout", "60")["done"]
+        two.left.wait_for_successor(two.left.kill(Role.IKE_WORKER))
+        again = asked(two.left, "why", "other")
+        assert (again["difference"], len(again["earlier"])) == (last["difference"], len(last["earlier"]))

@@ -1,16 +1,16 @@
-"""Why negotiations came to nothing: the last failure with each peer, for `ipsecctl why`, and one line in the log.
+"""Why negotiations came to nothing: the last failures with each peer, for `ipsecctl why`, and a line each in the log.
 
 A stranger can fail as often as it likes: what it does is compared and kept so many times in a second, for so many
 addresses; otherwise it is refused all the same.
 """
 
 import logging
-from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from ike_worker.ikev2.datagram import Endpoint
 from ike_worker.ikev2.features import differences
 from ike_worker.ikev2.features.differences import Difference, selectors_text
+from ike_worker.ikev2.features.failures import Failures
 from ike_worker.ikev2.features.gate import Budget
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, name_of
 from ike_worker.ikev2.ike_sa import IkeSa
@@ -23,7 +23,6 @@ from ipc.wishes import Failure
 
 log = logging.getLogger(__name__)
 
-MAX_STRANGERS = 64
 STRANGERS_PER_SECOND = 10
 MAX_SENTENCE = 2000
 MAX_ITEM = 1000
@@ -32,20 +31,11 @@ _PSK_REMEDY = "make the pre-shared key of the two the same: compare both files t
 
 
 class Reasons:
-    """The last failures, by peer, and of addresses that nobody of the policy has."""
+    """Puts failures into words."""
 
     def __init__(self) -> None:
-        self._of_peers: dict[str, Failure] = {}
-        self._of_strangers: OrderedDict[str, Failure] = OrderedDict()
+        self.failures = Failures()
         self._strangers = Budget(STRANGERS_PER_SECOND)
-
-    def last(self, name: str) -> Failure | None:
-        """The last failure with a peer, or from an address."""
-        return self._of_peers.get(name) or self._of_strangers.get(name)
-
-    def keep_only(self, peers: Collection[str]) -> None:
-        """Forgets those who are not in the policy any more."""
-        self._of_peers = {name: failure for name, failure in self._of_peers.items() if name in peers}
 
     # ------------------------------------------------------------------ we refuse
 
@@ -213,9 +203,10 @@ class Reasons:
 
     def other(self, now: float, sa: IkeSa, rule: str, reason: str) -> None:
         """A failure that was not told of in more words just now."""
-        last = self._of_peers.get(sa.peer.name)
-        if last is None or last.at != now:
-            self._of_peers[sa.peer.name] = Failure(
+        if any(last.at == now for last in self.failures.of(sa.peer.name)[:1]):
+            return
+        self.failures.add(
+            Failure(
                 peer=sa.peer.name,
                 rule=rule,
                 remote=str(sa.path.remote),
@@ -224,18 +215,13 @@ class Reasons:
                 notify="",
                 by_peer=False,
                 sentence=reason[:MAX_SENTENCE],
+                first_at=now,
             )
+        )
 
     def _keep(self, failure: Failure) -> None:
         log.info("why: %s", failure.sentence)
-        if failure.peer:
-            self._of_peers[failure.peer] = failure
-            return
-        address = failure.remote.rpartition(":")[0].strip("[]")
-        self._of_strangers[address] = failure
-        self._of_strangers.move_to_end(address)
-        if len(self._of_strangers) > MAX_STRANGERS:
-            self._of_strangers.popitem(last=False)
+        self.failures.add(failure)
 
 
 def _exchange(*, auth: bool) -> str:
@@ -280,6 +266,7 @@ def _failure(
         theirs=tuple(_plain(one[:MAX_ITEM]) for one in found.theirs),
         difference=_plain(found.first[:MAX_SENTENCE]),
         remedy=_plain(found.remedy[:MAX_SENTENCE]),
+        first_at=now,
     )
 
 

@@ -26,11 +26,22 @@ class Upkeep:
 
     def __init__(self) -> None:
         self._tries: dict[int, _Try] = {}
-        self._cleared: set[int] = set()
+        self.cleared: set[int] = set()
+        """Those for which packets do not make us negotiate."""
+        self.left: set[int] = set()
+        """Those that were ended, by whomever, and are not brought up again by a start."""
+        self.changed = False
+        """One of these two, or `wanted`, since somebody set it to False."""
+
+    @property
+    def wanted(self) -> set[int]:
+        """Those that are tried until they have a Child SA."""
+        return set(self._tries)
 
     def want(self, rule_id: int) -> None:
         """It is to have a Child SA: whoever calls tries now; this tries again until there is one."""
-        self._cleared.discard(rule_id)
+        self._revive(rule_id)
+        self.changed = self.changed or rule_id not in self._tries
         self._tries[rule_id] = _Try(float("inf"), FIRST_RETRY_S)
 
     def failed(self, rule_id: int, now: float) -> None:
@@ -41,28 +52,42 @@ class Upkeep:
 
     def stands(self, rule_id: int) -> None:
         """It has one, whoever asked for it."""
-        self._tries.pop(rule_id, None)
-        self._cleared.discard(rule_id)
+        self._forget_tries(rule_id)
+        self._revive(rule_id)
+
+    def _forget_tries(self, rule_id: int) -> None:
+        if self._tries.pop(rule_id, None) is not None:
+            self.changed = True
+
+    def _revive(self, rule_id: int) -> None:
+        self.changed = self.changed or rule_id in self.left
+        self.cleared.discard(rule_id)
+        self.left.discard(rule_id)
+
+    def _leave(self, rule_id: int) -> None:
+        self.left.add(rule_id)
+        self.changed = True
 
     def end(self, rule_id: int, action: EndAction) -> bool:
         """It has lost its Child SA against our will; whether to negotiate at once."""
+        if action is EndAction.START:
+            return True
         if action is EndAction.CLEAR:
-            self._cleared.add(rule_id)
-        return action is EndAction.START
+            self.cleared.add(rule_id)
+        self._leave(rule_id)
+        return False
 
     def give_up(self, rule_id: int) -> None:
         """An operator wants none."""
-        self._tries.pop(rule_id, None)
-
-    def is_cleared(self, rule_id: int) -> bool:
-        """Whether packets do not make us negotiate."""
-        return rule_id in self._cleared
+        self._forget_tries(rule_id)
+        self._leave(rule_id)
 
     def keep_only(self, rule_ids: Iterable[int]) -> None:
         """There is a new policy."""
         kept = set(rule_ids)
         self._tries = {rule_id: one for rule_id, one in self._tries.items() if rule_id in kept}
-        self._cleared &= kept
+        self.cleared &= kept
+        self.left &= kept
 
     @property
     def next_due(self) -> float:

@@ -10,7 +10,7 @@ from ike_worker.ikev2.exchanges.reauthentication import OVERTIME
 from ike_worker.ikev2.features.retransmission import GIVE_UP_S
 from ike_worker.ikev2.features.upkeep import FIRST_RETRY_S, LAST_RETRY_S
 from ipc.messages import Acquire, SaName, Usage
-from ipc.types import Direction, EndAction
+from ipc.types import Direction, EndAction, StartAction
 from tests.ike_worker.ikev2.two_sides import (
     MORE_ID,
     RULE_ID,
@@ -217,6 +217,44 @@ def test_a_cleared_rule_is_open_again_when_the_peer_comes() -> None:
     world.run(5)
     world.alice.engine.initiate(RULE_ID, world.now, acquire=packet(world.alice))
     world.run(5)
+    world.agree(1)
+
+
+@pytest.mark.parametrize("start", [StartAction.ON_DEMAND, StartAction.AT_START])
+@pytest.mark.parametrize("action", [EndAction.TRAP, EndAction.CLEAR])
+def test_a_new_worker_leaves_alone_what_its_predecessor_left_alone(action: EndAction, start: StartAction) -> None:
+    world = connected(**rules("alice", close_action=action, start=start))
+    world.bob.engine.delete_ike_sa(world.bob.ike_spis[0], world.now)
+    world.run(5)
+    world.alice.kill_and_restore()
+    world.run(10)
+    world.agree(0)
+    world.alice.engine.initiate(RULE_ID, world.now, acquire=packet(world.alice))
+    world.run(5)
+    world.agree(0 if action is EndAction.CLEAR else 1)
+
+
+def test_a_new_worker_leaves_down_what_an_operator_has_ended() -> None:
+    world = connected(**rules("alice", start=StartAction.AT_START))
+    world.alice.engine.end_rule(RULE_ID, world.now)
+    world.run(5)
+    world.alice.kill_and_restore()
+    world.run(10)
+    world.agree(0)
+    world.alice.engine.initiate(RULE_ID, world.now)
+    world.run(5)
+    world.agree(1)
+    world.alice.store.clear()  # the supervisor has dropped it
+    world.alice.kill_and_restore()
+    world.run(5)
+    assert len(world.alice.sas(Direction.OUT)) == 1, "it was up, so it is brought up again"
+
+
+def test_a_new_worker_goes_on_trying() -> None:
+    world = dead(EndAction.START)
+    world.alice.kill_and_restore()
+    world.loss = 0.0
+    world.run(LAST_RETRY_S)
     world.agree(1)
 
 

@@ -14,6 +14,7 @@ from ike_worker.ikev2 import events as e
 from ike_worker.ikev2.crypto.prf import prf
 from ike_worker.ikev2.engine import Datagram, Endpoint, Engine
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, PayloadType, name_of
+from ike_worker.ikev2.memory import Memory
 from ike_worker.ikev2.snapshot import IkeSaState
 from ike_worker.ikev2.wire.message import encode_message, parse_header, parse_message
 from ike_worker.ikev2.wire.notify import Notify
@@ -149,6 +150,7 @@ class Side:
         self.kernel_log: list[str] = []
         self.log: list[e.Event] = []
         self.store: dict[bytes, bytes] = {}
+        self.memory = b""
         self.installed_at: dict[SaName, float] = {}
         self.last_used: dict[SaName, float] = {}
         self.answers_usage = True
@@ -170,9 +172,12 @@ class Side:
         self.world.to_do = [item for item in self.world.to_do if item[2] is not self]
         self.restarts += 1
         self.engine = self._fresh_engine()
+        if self.memory:
+            self.engine.remember(codec.decode_value(Memory, self.memory), self.world.now)
         for data in self.store.values():
             self.engine.restore(codec.decode_value(IkeSaState, data), self.world.now)
         self.engine.set_policy(self.peers, self.rules, self.world.now)
+        self.engine.start_rules(self.world.now)
         wanted = {SaName(spi=sa.spi, destination=sa.destination): sa for sa in self.engine.installed_sas()}
         self.kernel = wanted
 
@@ -188,6 +193,8 @@ class Side:
             self.store[spi] = codec.encode_value(self.engine.snapshot(spi))
         for spi in changes.gone:
             self.store.pop(spi, None)
+        if changes.memory | self.engine.take_new_failures():
+            self.memory = codec.encode_value(self.engine.memory())
         for datagram in self.engine.datagrams_to_send():
             busy = True
             self._check_message_id(datagram)

@@ -7,6 +7,7 @@ ever being ready.
 import os
 import signal
 import time
+from dataclasses import replace
 from ipaddress import ip_address
 
 from stand_ins.role import handlers
@@ -80,7 +81,10 @@ def on_wish(wish: w.OperatorWish, _peer: bytes) -> None:
         supervisor.send(w.SasListed(request_id=number, ike_sas=(ike_sa(1),), last=False))
         supervisor.send(w.SasListed(request_id=number, ike_sas=(ike_sa(2),), last=True))
     elif wish.verb is w.OperatorVerb.WHY:
-        supervisor.send(w.FailureTold(request_id=number, failure=FAILURE, age_s=61.0))
+        silence = replace(FAILURE, subject="", sentence="the peer does not answer", times=4)
+        earlier = (w.PastFailure(failure=silence, age_s=3700.0), w.PastFailure(failure=FAILURE, age_s=7300.0))
+        last = replace(FAILURE, times=3)
+        supervisor.send(w.FailureTold(request_id=number, failure=last, age_s=61.0, earlier=earlier, since_s=122.0))
     elif wish.verb is w.OperatorVerb.CAPTURE_KEYS:
         supervisor.send(w.CaptureKeys(request_id=number, ike_sas=(IKE_KEYS,), esp_sas=(ESP_KEYS,), last=True))
     else:

@@ -7,7 +7,8 @@ import pytest
 
 from ike_worker.ikev2.datagram import Endpoint
 from ike_worker.ikev2.features import reasons
-from ike_worker.ikev2.features.reasons import MAX_STRANGERS, Reasons
+from ike_worker.ikev2.features.failures import MAX_STRANGERS
+from ike_worker.ikev2.features.reasons import Reasons
 from ike_worker.ikev2.selection import offer_ike
 from ipc.algorithms import AES128GCM16, KeyExchangeId
 from ipc.types import Mode
@@ -31,9 +32,7 @@ STRICT_ESP = replace(ESP, encryption=(ESP.encryption[0],))
 
 
 def why(side: Side, name: str) -> Failure:
-    failure = side.engine.view(side.world.now).failure(name)
-    assert failure is not None
-    return failure
+    return side.engine.view(side.world.now).failures(name)[0]
 
 
 def failed(**sides: Any) -> World:
@@ -156,7 +155,7 @@ def test_silence_is_told_too() -> None:
 def test_a_peer_that_has_gone_from_the_policy_is_forgotten() -> None:
     world = failed(alice={"peer": peer_of("alice", ike_proposals=(ECP,))})
     world.alice.engine.set_policy((), (), world.now)
-    assert world.alice.engine.view(world.now).failure("bob") is None
+    assert world.alice.engine.view(world.now).failures("bob") == ()
 
 
 def test_strangers_are_known_by_address_and_so_many_of_them() -> None:
@@ -165,16 +164,15 @@ def test_strangers_are_known_by_address_and_so_many_of_them() -> None:
     for number in range(MAX_STRANGERS + 5):
         remote = Endpoint(address=BOB + number, port=500)
         known.init_refused(float(number), remote, [], offered)
-    assert known.last(str(BOB)) is None
-    last = known.last(str(BOB + MAX_STRANGERS + 4))
-    assert last is not None and last.theirs == ("aes256gcm16-prfsha256-x25519",)
+    assert known.failures.of(str(BOB)) == ()
+    (last,) = known.failures.of(str(BOB + MAX_STRANGERS + 4))
+    assert last.theirs == ("aes256gcm16-prfsha256-x25519",)
     assert last.difference.startswith("no peer of the policy may speak from")
-    assert sum(known.last(str(BOB + number)) is not None for number in range(MAX_STRANGERS + 5)) == MAX_STRANGERS
+    assert len(list(known.failures)) == MAX_STRANGERS
 
 
 def test_a_flood_of_strangers_is_not_compared() -> None:
     known = Reasons()
     for number in range(100):
         known.init_refused(7.0, Endpoint(address=BOB + number, port=500), [], offer_ike((IKE,)))
-    noted = sum(known.last(str(BOB + number)) is not None for number in range(100))
-    assert noted == reasons.STRANGERS_PER_SECOND
+    assert len(list(known.failures)) == reasons.STRANGERS_PER_SECOND
