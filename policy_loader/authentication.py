@@ -24,13 +24,17 @@ _MEANING = {
     "ca_files": "the files with the certificates of those who must have issued the peer's",
     "remote_public_key_file": "the file with the peer's public key",
 }
-_MAY_LOCAL = ("pkcs1_signatures", "sha1_signatures")
+_MAY_LOCAL = {
+    AuthKind.PSK: (),
+    AuthKind.CERTIFICATE: ("own_ocsp_files", "pkcs1_signatures", "sha1_signatures"),
+    AuthKind.PUBLIC_KEY: ("pkcs1_signatures", "sha1_signatures"),
+}
 _MAY_REMOTE = {
     AuthKind.PSK: (),
     AuthKind.CERTIFICATE: ("crl_files", "ocsp_files", "revocation_required", "sha1_signatures"),
     AuthKind.PUBLIC_KEY: ("sha1_signatures",),
 }
-_ALL = (*_MEANING, *_MAY_LOCAL, "crl_files", "ocsp_files", "revocation_required")
+_ALL = (*_MEANING, *_MAY_LOCAL[AuthKind.CERTIFICATE], "crl_files", "ocsp_files", "revocation_required")
 
 
 def check_authentication(key: Key, peer: PeerEntry, wrong: Say) -> None:
@@ -44,7 +48,7 @@ def check_authentication(key: Key, peer: PeerEntry, wrong: Say) -> None:
         if not getattr(peer, name):
             kind = local if name in _OF_LOCAL[local] else remote
             wrong((*key, name), f'is missing: "{kind.value}" needs {_MEANING[name]}')
-    useful = {*needed, *_MAY_REMOTE[remote], *(() if local is AuthKind.PSK else _MAY_LOCAL)}
+    useful = {*needed, *_MAY_REMOTE[remote], *_MAY_LOCAL[local]}
     for name in _ALL:
         if name in peer.given and name not in useful:
             how = f'auth = "{local.value}"' + (f' and remote_auth = "{remote.value}"' if remote is not local else "")

@@ -53,8 +53,7 @@ DEFAULT_IKE_REKEY_S = 4 * 3600.0
 DEFAULT_REKEY_S = 3600.0
 LIFE_PER_REKEY = 1.25
 """`life` where it is not given, in `rekey`s: time enough for a rekey that must be repeated."""
-DEFAULT_PROTOCOL = (0,)
-DEFAULT_PORTS = (ANY_PORT,)
+DEFAULT_PROTOCOL = 0
 DEFAULT_MODE = Mode.TUNNEL
 DEFAULT_START = StartAction.ON_DEMAND
 
@@ -79,9 +78,6 @@ MOST_FILES = 64
 
 MOST_PROPOSALS = 32
 MOST_INTERFACES = 256
-MOST_PROTOCOLS = 16
-MOST_PORTS = 32
-"""Ports, ranges or ICMP types in a list."""
 
 # ------------------------------------------------------------- JSON Schema of values that many keys have
 
@@ -91,15 +87,6 @@ _DURATION = {"type": ["number", "string"], "minimum": 0, "pattern": "^[0-9]{1,9}
 _SIZE = {"type": ["integer", "string"], "minimum": 0, "pattern": f"^[0-9]{{1,12}}({'|'.join(values.SIZE_UNITS)})$"}
 _COUNT = {"type": "integer", "minimum": 0}
 _PORTS = {"type": ["integer", "string"], "minimum": 0, "maximum": 65535, "pattern": "^[0-9]{1,5}(-[0-9]{1,5})?$"}
-_PORT_LIST = values.one_or_list_of(values.parse_ports, MOST_PORTS, values.ports_overlap)
-_PROTOCOL = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 255}, {"enum": list(values.PROTOCOLS)}]}
-_ICMP_TYPE = {
-    "anyOf": [
-        {"type": "integer", "minimum": 0, "maximum": 255},
-        {"enum": sorted(values.ICMP_TYPES.keys() | values.ICMPV6_TYPES.keys())},
-        {"type": "string", "pattern": "^[0-9]{1,3}(/[0-9]{1,3})?$"},
-    ]
-}
 _SPI = {
     "type": ["integer", "string"],
     "minimum": values.FIRST_SPI,
@@ -112,10 +99,6 @@ _BOOL = {"type": "boolean"}
 _PATHS = values.list_of(values.parse_path, MOST_FILES)
 _FILES = {"type": "array", "items": _PATH, "minItems": 1, "maxItems": MOST_FILES, "uniqueItems": True}
 SPANS_SCHEMA = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MOST_PREFIXES}
-
-
-def _one_or_list(item: dict[str, Any], most: int) -> dict[str, Any]:
-    return {"anyOf": [item, {"type": "array", "items": item, "minItems": 1, "maxItems": most, "uniqueItems": True}]}
 
 
 def _words(words: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,7 +209,10 @@ class PeerEntry:
     key_file: str | None = key(values.parse_path, _PATH, "Our private key.")
     ca_files: tuple[str, ...] = key(_PATHS, _FILES, "Who must have issued the peer's certificate.", default=())
     crl_files: tuple[str, ...] = key(_PATHS, _FILES, "Lists of revoked certificates.", default=())
-    ocsp_files: tuple[str, ...] = key(_PATHS, _FILES, "OCSP responses.", default=())
+    ocsp_files: tuple[str, ...] = key(_PATHS, _FILES, "OCSP responses about the peer.", default=())
+    own_ocsp_files: tuple[str, ...] = key(
+        _PATHS, _FILES, "OCSP responses about our certificate, for a peer that asks for them.", default=()
+    )
     remote_public_key_file: str | None = key(
         values.parse_path, _PATH, "The peer's public key, or a certificate that has it."
     )
@@ -318,23 +304,24 @@ class RuleEntry:
     remote: Spans | None = key(
         parse_spans, SPANS_SCHEMA, "The other side's addresses. Default: any of both families.", grouped=True
     )
-    protocol: tuple[int, ...] = key(
-        values.one_or_list_of(values.parse_protocol, MOST_PROTOCOLS, values.protocols_overlap),
-        _one_or_list(_PROTOCOL, MOST_PROTOCOLS),
-        "The IP protocol, or a list of them.",
+    protocol: int = key(
+        values.parse_protocol,
+        {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 255}, {"enum": list(values.PROTOCOLS)}]},
+        "The IP protocol.",
         default=DEFAULT_PROTOCOL,
     )
-    local_port: tuple[PortRange, ...] = key(
-        _PORT_LIST, _one_or_list(_PORTS, MOST_PORTS), "Our side's ports.", default=DEFAULT_PORTS
-    )
-    remote_port: tuple[PortRange, ...] = key(
-        _PORT_LIST, _one_or_list(_PORTS, MOST_PORTS), "The other side's ports.", default=DEFAULT_PORTS
-    )
-    icmp_type: tuple[IcmpType, ...] = key(
-        values.one_or_list_of(values.parse_icmp_type, MOST_PORTS, values.icmp_types_overlap),
-        _one_or_list(_ICMP_TYPE, MOST_PORTS),
-        "The type of ICMP message, or type/code, or a list of them. Default: any.",
-        default=(),
+    local_port: PortRange = key(values.parse_ports, _PORTS, "Our side's ports.", default=ANY_PORT)
+    remote_port: PortRange = key(values.parse_ports, _PORTS, "The other side's ports.", default=ANY_PORT)
+    icmp_type: IcmpType | None = key(
+        values.parse_icmp_type,
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 255},
+                {"enum": sorted(values.ICMP_TYPES.keys() | values.ICMPV6_TYPES.keys())},
+                {"type": "string", "pattern": "^[0-9]{1,3}(/[0-9]{1,3})?$"},
+            ]
+        },
+        "The type of ICMP message, or type/code. Default: any.",
     )
     interface: str = key(
         values.parse_interface, _TEXT, "The one interface whose packets it matches. Default: any.", default=""
@@ -374,6 +361,7 @@ class RuleEntry:
 IKE_ONLY_PEER_KEYS = (
     *("local_id", "remote_id", "psk", "psk_file", "remote_public_key_file"),
     *("remote_auth", "certificate_file", "key_file", "ca_files", "crl_files", "ocsp_files"),
+    "own_ocsp_files",
     *("revocation_required", "pkcs1_signatures", "sha1_signatures", "proposals", "force_encapsulation"),
     *("fragmentation", "childless"),
     *("liveness", "liveness_action", "ike_rekey", "reauth"),

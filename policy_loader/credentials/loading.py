@@ -51,7 +51,8 @@ def files_of(peer: PeerEntry) -> tuple[str, ...]:
         *([peer.remote_public_key_file] if peer.remote_kind is AuthKind.PUBLIC_KEY else []),
     ]
     lists = (*peer.ca_files, *peer.crl_files, *peer.ocsp_files) if peer.remote_kind is AuthKind.CERTIFICATE else ()
-    return (*(path for path in single if path is not None), *lists)
+    own = peer.own_ocsp_files if peer.auth is AuthKind.CERTIFICATE else ()
+    return (*(path for path in single if path is not None), *lists, *own)
 
 
 class CredentialReader:
@@ -118,7 +119,16 @@ class CredentialReader:
             self._wrong(where, text)
             return None
         self._check_own(where, end, peer.local_id)
-        return OwnKey(key=key, certificates=_in_order(end, found))
+        ours = _in_order(end, found)
+        files = tuple(self._status_files((*table, "own_ocsp_files"), peer.own_ocsp_files, revocation.ocsp_file))
+        self._check_own_ocsp((*table, "own_ocsp_files"), files, ours)
+        return OwnKey(key=key, certificates=ours, ocsp_files=files)
+
+    def _check_own_ocsp(self, where: Key, files: Iterable[StatusFile], ours: Sequence[Certificate]) -> None:
+        serials = {one.serial for one in ours}
+        for file in files:
+            if not any(serials & revocation.serials_of(one) for one in file.status.ocsp_responses):
+                self._warn(where, f"{printable(file.path)}: the response is about no certificate of certificate_file")
 
     def _check_own(self, where: Key, certificate: Certificate, identity: Identity | None) -> None:
         if not certificate.not_before <= self._now <= certificate.not_after - SOON:
@@ -210,6 +220,9 @@ def public_facts(credentials: PeerCredentials) -> PublicFacts:
     if credentials.remote is AuthKind.CERTIFICATE and trust is not None:
         names = b"".join(dict.fromkeys(one.key_id for one in trust.authorities))
         requests = (CertificateData(encoding=CertificateEncoding.X509_SIGNATURE, data=names),)
+        if trust.revocation.wants_ocsp:
+            # Whose responses are good shows when they come, so no responder is named (RFC 4806 section 3.1).
+            requests += (CertificateData(encoding=CertificateEncoding.OCSP_CONTENT, data=b""),)
     elif credentials.remote is AuthKind.PUBLIC_KEY:
         requests = (CertificateData(encoding=CertificateEncoding.RAW_PUBLIC_KEY, data=b""),)
     local_id = None

@@ -12,13 +12,15 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509 import ocsp
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
+from ipc import der
 from ipc.value import value
-from policy_loader.credentials import certificates
+from policy_loader.credentials import certificates, signatures
 from policy_loader.credentials.certificates import Certificate, CertificateError, same_name
 from policy_loader.credentials.files import FetchedFile, public_of
 from policy_loader.credentials.keys import PublicKey
+from policy_loader.credentials.signatures import SignatureRefused
 
 CLOCK_SKEW = datetime.timedelta(minutes=5)
 """So much later than ours the clock of an issuer may be."""
@@ -78,6 +80,11 @@ class RevocationRules:
     files: tuple[StatusFile, ...] = ()
     required: bool = False
 
+    @property
+    def wants_ocsp(self) -> bool:
+        """Whether a peer is asked for OCSP responses about its certificates (RFC 4806)."""
+        return self.required or any(file.status.ocsp_responses for file in self.files)
+
 
 def read_crl(der: bytes) -> Crl:
     """A CRL in DER; CertificateError, also for indirect and delta CRLs, and such for a part of the certificates."""
@@ -124,6 +131,19 @@ def read_ocsp(der: bytes) -> ocsp.OCSPResponse:
     if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
         raise CertificateError(f"an OCSP response that says {response.response_status.name}")
     return response
+
+
+def der_of(response: ocsp.OCSPResponse) -> bytes:
+    """The response as it goes on the wire."""
+    return response.public_bytes(serialization.Encoding.DER)
+
+
+def serials_of(response: ocsp.OCSPResponse) -> set[int]:
+    """The serial numbers of the certificates that it is about; none where it can't be read."""
+    try:
+        return {one.serial_number for one in response.responses}
+    except certificates.UNREADABLE:
+        return set()
 
 
 def crl_file(fetched: FetchedFile) -> Status:
@@ -284,9 +304,11 @@ def _readable(found: Iterable[x509.Certificate]) -> list[Certificate]:
 
 
 def _verifies(key: PublicKey, response: ocsp.OCSPResponse) -> bool:
-    """Not for RSASSA-PSS, whose parameters `cryptography` does not tell for OCSP responses."""
     signature, signed = response.signature, response.tbs_response_bytes
     try:
+        if response.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS:
+            signatures.verify_pss(key, _algorithm_of(response), signature, signed)
+            return True
         algorithm = response.signature_hash_algorithm
         if certificates.is_weak(algorithm):
             return False
@@ -298,6 +320,13 @@ def _verifies(key: PublicKey, response: ocsp.OCSPResponse) -> bool:
             key.verify(signature, signed)
         else:
             return False
-    except (InvalidSignature, UnsupportedAlgorithm):
+    except (InvalidSignature, SignatureRefused, UnsupportedAlgorithm):
         return False
     return True
+
+
+def _algorithm_of(response: ocsp.OCSPResponse) -> bytes:
+    """The AlgorithmIdentifier of the signature (RFC 6960 section 4.2.1), which `cryptography` does not tell whole."""
+    _, tagged = der.children(der.read(der_of(response)), der.SEQUENCE)
+    _, octets = der.children(der.read(tagged.content), der.SEQUENCE)
+    return der.children(der.read(octets.content), der.SEQUENCE)[1].encoded

@@ -284,9 +284,8 @@ def _verify_digital(key: PublicKey, data: bytes, octets: bytes) -> str:
     if isinstance(key, rsa.RSAPublicKey) and oid in _RSA_OIDS:
         key.verify(signature, octets, padding.PKCS1v15(), _HASHES[hash_])
         return f"{name_of(key)} {hash_.name}"
-    if isinstance(key, rsa.RSAPublicKey) and oid == _PSS_OID:
-        pss = padding.PSS(padding.MGF1(_HASHES[hash_]), algorithm.salt_bytes)
-        key.verify(signature, octets, pss, _HASHES[hash_])
+    if oid == _PSS_OID:
+        verify_pss(key, identifier, signature, octets)
         return f"{name_of(key)} PSS {hash_.name}"
     if isinstance(key, ec.EllipticCurvePublicKey) and oid in _ECDSA_OIDS:
         key.verify(signature, octets, ec.ECDSA(_HASHES[hash_]))
@@ -297,6 +296,15 @@ def _verify_digital(key: PublicKey, data: bytes, octets: bytes) -> str:
         key.verify(signature, octets)
         return name_of(key)
     raise SignatureRefused(f"its signature algorithm {oid} does not go with its {name_of(key)} key")
+
+
+def verify_pss(key: PublicKey, identifier: bytes, signature: bytes, octets: bytes) -> None:
+    """RSASSA-PSS as the AlgorithmIdentifier says; SignatureRefused or InvalidSignature, also for SHA-1."""
+    algorithm = read_algorithm(identifier)
+    if not isinstance(key, rsa.RSAPublicKey) or algorithm.oid != _PSS_OID or algorithm.hash is SignatureHash.SHA1:
+        raise SignatureRefused(f"its signature algorithm {algorithm.oid} does not go with its {name_of(key)} key")
+    hash_ = _HASHES[algorithm.hash]
+    key.verify(signature, octets, padding.PSS(padding.MGF1(hash_), algorithm.salt_bytes), hash_)
 
 
 def _verify_old_ecdsa(key: PublicKey, method: int, data: bytes, octets: bytes) -> str:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from ipc import identities
 from ipc.algorithms import PRF_BYTES, PRF_DIGESTS
-from ipc.messages import CertificateData, ComputeAuth, Peer, VerifyAuth
+from ipc.messages import MAX_CERTIFICATES, CertificateData, ComputeAuth, Peer, VerifyAuth
 from ipc.types import AuthMethod, CertificateEncoding, Identity, Secret
 from ipc.value import value
 from policy_loader.credentials import certificates, chain, keys, revocation, signatures
@@ -23,7 +23,7 @@ from policy_loader.credentials.certificates import Certificate, CertificateError
 from policy_loader.credentials.chain import ChainRefused, Trust
 from policy_loader.credentials.identity_check import has_identity, identities_of
 from policy_loader.credentials.keys import PublicKey
-from policy_loader.credentials.revocation import Status
+from policy_loader.credentials.revocation import Status, der_of
 from policy_loader.credentials.signatures import SignatureRefused
 from policy_loader.credentials.store import AuthKind, OwnKey, PeerCredentials
 
@@ -81,12 +81,17 @@ def compute_auth(request: ComputeAuth, peer: Peer, credentials: PeerCredentials)
 
 
 def _certificates_to_send(own: OwnKey, requested: Sequence[int]) -> tuple[CertificateData, ...]:
-    """Ours first (RFC 7296 section 3.6), asked for or not; the bare key only where it is asked for (RFC 7670)."""
+    """Ours first (RFC 7296 section 3.6), asked for or not; bare key (RFC 7670), OCSP (RFC 4806) only if asked for."""
     wants_raw = CertificateEncoding.RAW_PUBLIC_KEY in requested
     if wants_raw and (not own.certificates or CertificateEncoding.X509_SIGNATURE not in requested):
         info = keys.public_key_info(own.key.public_key())
         return (CertificateData(encoding=CertificateEncoding.RAW_PUBLIC_KEY, data=info),)
-    return tuple(CertificateData(encoding=CertificateEncoding.X509_SIGNATURE, data=one.der) for one in own.certificates)
+    x509 = [CertificateData(encoding=CertificateEncoding.X509_SIGNATURE, data=one.der) for one in own.certificates]
+    if CertificateEncoding.OCSP_CONTENT not in requested:
+        return tuple(x509)
+    responses = [one for file in own.ocsp_files for one in file.status.ocsp_responses]
+    ocsp = [CertificateData(encoding=CertificateEncoding.OCSP_CONTENT, data=der_of(one)) for one in responses]
+    return (*x509, *ocsp)[:MAX_CERTIFICATES]
 
 
 # ------------------------------------------------------------------ the peer's

@@ -33,6 +33,8 @@ class OwnKey:
     key: PrivateKey = field(repr=False)
     certificates: tuple[Certificate, ...] = ()
     """Ours, then those that lead from it to an authority; empty where the bare key is known to the peer."""
+    ocsp_files: tuple[StatusFile, ...] = ()
+    """Responses about these certificates, for a peer that asks for them (RFC 4806)."""
 
 
 @value

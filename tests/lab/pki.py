@@ -13,6 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from ipc.types import SignatureHash
+from policy_loader.credentials.signatures import PSS_IDENTIFIERS
+
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
 KINDS = ("rsa", "p256", "p384", "p521", "ed25519", "ed448")
@@ -172,8 +175,9 @@ class Authority(Issued):
         revoked: bool = False,
         this_update: datetime.datetime | None = None,
         responder: Issued | None = None,
+        pss: bool = False,
     ) -> bytes:
-        """An OCSP response in DER, by this authority or a responder that it has certified."""
+        """An OCSP response in DER, by this authority or a responder that it has certified; RSA signs by PSS if so."""
         this_update = this_update or utc_now() - DAY / 24
         signer = responder or self
         builder = ocsp.OCSPResponseBuilder().add_response(
@@ -189,7 +193,8 @@ class Authority(Issued):
         builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, signer.certificate)
         if responder is not None:
             builder = builder.certificates([responder.certificate])
-        return builder.sign(signer.key, _hash_for(signer.key)).public_bytes(DER)
+        made = builder.sign(signer.key, _hash_for(signer.key))
+        return (_with_pss(made, signer.key) if pss else made).public_bytes(DER)
 
 
 OCSP_RESPONDER = Flaws(extended_key_usage=(ExtendedKeyUsageOID.OCSP_SIGNING,))
@@ -236,6 +241,23 @@ def _certificate(
     signer = issuer.key if issuer is not None else key
     made = builder.sign(signer, _hash_for(signer))
     return _with_sha1(made, signer) if flaws.sha1 else made
+
+
+def _with_pss(response: ocsp.OCSPResponse, key: Key) -> ocsp.OCSPResponse:
+    """`response` signed again by PSS with SHA-384, which `cryptography` makes none with."""
+    assert isinstance(key, rsa.RSAPrivateKey)
+    pss = padding.PSS(padding.MGF1(hashes.SHA384()), 48)
+    signature = key.sign(response.tbs_response_bytes, pss, hashes.SHA384())
+    signed = response.tbs_response_bytes + PSS_IDENTIFIERS[SignatureHash.SHA2_384]
+    signed = _element(0x30, signed + _element(0x03, b"\0" + signature))
+    content = bytes.fromhex("06092b0601050507300101") + _element(0x04, signed)
+    der = _element(0x30, bytes.fromhex("0a0100") + _element(0xA0, _element(0x30, content)))
+    return ocsp.load_der_ocsp_response(der)
+
+
+def _element(tag: int, content: bytes) -> bytes:
+    """DER with a length of two octets, which all of these need."""
+    return bytes((tag, 0x82)) + len(content).to_bytes(2) + content
 
 
 _RSA_SHA256, _RSA_SHA1 = bytes.fromhex("2a864886f70d01010b"), bytes.fromhex("2a864886f70d010105")

@@ -69,6 +69,18 @@ def test_an_ocsp_response_of_every_kind_of_key(kind: str) -> None:
         check(authority, one, status(ocsp=authority.ocsp(one, revoked=True)))
 
 
+def test_an_ocsp_response_signed_by_pss() -> None:
+    authority = root(key=some_key("rsa"))
+    one = authority.issue("CN=one")
+    response = authority.ocsp(one, pss=True)
+    check(authority, one, status(ocsp=response), required=True)
+    with pytest.raises(Revoked, match="OCSP says"):
+        check(authority, one, status(ocsp=authority.ocsp(one, revoked=True, pss=True)))
+    for wrong in (response[:-1] + bytes((response[-1] ^ 1,)), root(key=some_key("rsa", 1)).ocsp(one, pss=True)):
+        with pytest.raises(Revoked, match="no CRL or OCSP response"):
+            check(authority, one, sent=status(ocsp=wrong), required=True)
+
+
 def test_what_the_peer_sends_counts_too(ca: Authority, good: Issued, bad: Issued) -> None:
     check(ca, good, sent=status(crl=ca.crl()), required=True)
     check(ca, good, sent=status(ocsp=ca.ocsp(good)), required=True)
@@ -155,8 +167,10 @@ def test_what_is_no_crl_and_no_ocsp_response_is_refused(content: bytes) -> None:
 
 def test_a_crl_for_a_part_of_the_certificates_is_refused(ca: Authority) -> None:
     part = x509.IssuingDistributionPoint(None, None, True, False, None, False, False)
-    with pytest.raises(CertificateError, match="only full CRLs"):
-        revocation.read_crls(ca.crl(extensions=[part]))
+    indirect = x509.IssuingDistributionPoint(None, None, False, False, None, True, False)
+    for one in (part, indirect, x509.DeltaCRLIndicator(1)):
+        with pytest.raises(CertificateError, match="only full CRLs"):
+            revocation.read_crls(ca.crl(extensions=[one]))
 
 
 def test_several_crls_in_one_file(ca: Authority) -> None:
