@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ipc.patience import patient
 from ipc.roles import Role
 from tests.lab import flood
 from tests.lab.capture import Capture, Exchange, Kind
@@ -17,11 +18,12 @@ from tests.lab.spd import IPV4
 from tests.lab.waiting import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
-RATE, SECONDS = 20_000, 6.0
+RATE = 20_000
+"""Of spoofed first messages a second, as far as the machine can make so many; how many it made is printed."""
 ANSWERS = 300
 """With so many given, cookies have long been asked for."""
-CONNECTED_WITHIN_S = 20.0
-"""It takes a second or so; on a machine that the flood alone keeps busy, until a retransmission after its end."""
+CONNECTED_WITHIN_S = patient(5.0)
+"""Under the flood, which goes on for longer than that."""
 MOST_MEMORY_KB = 400_000
 ANYBODY = """
 [peers.anybody]
@@ -72,27 +74,25 @@ def test_a_flood_of_spoofed_first_messages_does_not_keep_an_honest_peer_out() ->
             worker = right.role(Role.IKE_WORKER)
             assert worker is not None
             left.start(IPV4.left_spd())
-            arguments = ("10.8.0.1", "500", str(RATE), str(SECONDS), first_message().hex())
+            arguments = ("10.8.0.1", "500", str(RATE), str(CONNECTED_WITHIN_S + 30.0), first_message().hex())
             sender = attacker.start(sys.executable, flood.__file__, *arguments)
             assert sender.stdout is not None
             assert sender.stdout.readline() == "flooding\n"
             wait_until("the attack is felt", lambda: packets_sent(wire.right, "wild0") > ANSWERS, timeout_s=20.0)
-            started = time.monotonic()
+            started, sent_before = time.monotonic(), packets_sent(attacker, "wild0")
             wait_until(
                 "the honest peer has its tunnel",
                 lambda: ping(wire.left, "10.2.0.1", source="10.1.0.1", wait_s=1.0).received == 1,
-                timeout_s=30.0,
+                timeout_s=CONNECTED_WITHIN_S,
             )
-            elapsed = time.monotonic() - started
-            under_attack = sender.poll() is None
-            sent = int(sender.communicate(timeout=60.0)[0].split()[-1])
-            print(
-                f"{sent / SECONDS:,.0f} spoofed IKE_SA_INIT a second; connected after {elapsed:.2f} s, "
-                f"{'under attack' if under_attack else 'when it was over'}"
-            )
+            elapsed, sent = time.monotonic() - started, packets_sent(attacker, "wild0") - sent_before
+            assert sender.poll() is None, "the flood was over before"
+            sender.terminate()
+            sender.communicate(timeout=60.0)
+            print(f"{sent / elapsed:,.0f} spoofed IKE_SA_INIT a second; connected after {elapsed:.2f} s under attack")
             mine = [frame for frame in capture.of_kind(Kind.IKE) if frame.sender == "left" and frame.ike is not None]
             assert elapsed < CONNECTED_WITHIN_S
-            assert sent > 0
+            assert sent > ANSWERS
             asked = [frame for frame in mine if frame.ike is not None and frame.ike.exchange == Exchange.IKE_SA_INIT]
             assert len(asked) >= 2, "no cookie was asked for"
             assert right.role(Role.IKE_WORKER) == worker
