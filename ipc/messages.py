@@ -122,6 +122,8 @@ class SenderMisbehaved:
 
     link: Name
     reason: Text
+    sender: Name = ""
+    """Which of its role's processes, where there may be several."""
 
 
 # ------------------------------------------------------------- supervisor <-> policy_loader (20-29)
@@ -198,6 +200,8 @@ class PolicyParsed:
     unmatched: Unmatched = Unmatched.BYPASS
     manual: Annotated[tuple[ManualTunnel, ...], MaxLength(MAX_NAMED)] = ()
     """The first of those whose keys the operator fixed."""
+    ike_workers: int = 1
+    """How many processes speak IKE."""
 
 
 @message(22)
@@ -285,6 +289,8 @@ class UseDataPath:
 
     kind: DataPathKind
     tun_interface: Name
+    ike_workers: int = 1
+    """How many IKE workers there are."""
 
 
 @message(32)
@@ -337,14 +343,14 @@ class SaveIkeSas:
     sequence: int
     saved: Annotated[tuple[IkeSaSnapshot, ...], MaxLength(RULES_PER_MESSAGE)]
     forgotten: Annotated[tuple[Annotated[bytes, MaxLength(8)], ...], MaxLength(RULES_PER_MESSAGE)]
+    memory: Annotated[bytes, MaxLength(MAX_MEMORY_BYTES)] = b""
+    """What the worker knows beside IKE SAs, as `ikev2` wrote it; empty if that is as before."""
 
 
 @message(41)
 class IkeSasSaved:
     """All SaveIkeSas up to this sequence are held."""
 
-    memory: Annotated[bytes, MaxLength(MAX_MEMORY_BYTES)] = b""
-    """What the worker knows beside IKE SAs, as `ikev2` wrote it; empty if that is as before."""
     sequence: int
 
 
@@ -354,6 +360,10 @@ class RestoreIkeSas:
 
     snapshots: Annotated[tuple[IkeSaSnapshot, ...], MaxLength(RULES_PER_MESSAGE)]
     last: bool
+    memory: Annotated[bytes, MaxLength(MAX_MEMORY_BYTES)] = b""
+    """With the last one: the last that was saved; empty if there is none."""
+    workers: int = 1
+    """How many workers there are: byte SPI_STEER_BYTE of each IKE SPI of ours, modulo this, is the worker's index."""
 
 
 @value

@@ -1,7 +1,7 @@
 """The checkpoints of IKE SAs, in memory, and what a worker knows beside them: what one that died needs to go on.
 
-The supervisor does not look into a snapshot; it holds traffic keys. The store is bounded, since the worker that fills it may
-have been broken into.
+The supervisor does not look into a snapshot; it holds traffic keys. The store is bounded, since the worker that fills it
+may have been broken into.
 """
 
 from collections.abc import Iterator
@@ -50,17 +50,20 @@ class Store:
             self._forget(spi)
         return len(suspects)
 
-    def restore(self) -> Iterator[m.RestoreIkeSas]:
-        """Everything, in messages of bounded count and size; the last says so, and comes even if all is empty."""
+    def restore(self, workers: int = 1) -> Iterator[m.RestoreIkeSas]:
+        """Everything, to one of so many workers, in messages of bounded count and size.
+
+        The last says so, and comes even if all is empty.
+        """
         chunk: list[m.IkeSaSnapshot] = []
         size = 0
         for spi, state in self._states.items():
             if len(chunk) == m.RULES_PER_MESSAGE or (chunk and size + len(state) > MAX_CHUNK_BYTES):
-                yield m.RestoreIkeSas(snapshots=tuple(chunk), last=False)
+                yield m.RestoreIkeSas(snapshots=tuple(chunk), last=False, workers=workers)
                 chunk, size = [], 0
             chunk.append(m.IkeSaSnapshot(spi=spi, state=state))
             size += len(state)
-        yield m.RestoreIkeSas(snapshots=tuple(chunk), last=True)
+        yield m.RestoreIkeSas(snapshots=tuple(chunk), last=True, workers=workers, memory=self._memory)
 
     def _forget(self, spi: bytes) -> None:
         state = self._states.pop(spi, None)
