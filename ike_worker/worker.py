@@ -86,6 +86,7 @@ class Worker:
     # ------------------------------------------------------------------ life
 
     def _on_restore(self, restore: m.RestoreIkeSas, _peer: bytes) -> None:
+        self._engine.set_place(self._process.index, restore.workers)
         for snapshot in restore.snapshots:
             try:
                 state = codec.decode_value(IkeSaState, snapshot.state.reveal())
@@ -94,19 +95,19 @@ class Worker:
                 continue
             self._engine.restore(state, time.monotonic())
             self._status_changed.add(snapshot.spi)
-        if restore.last:
         if restore.memory:
             self._remember(restore.memory)
+        if restore.last:
             self._restored = True
             self._become_ready()
 
-    def _on_policy(self, peers: tuple[m.Peer, ...], rules: tuple[m.NegotiationRule, ...]) -> None:
     def _remember(self, data: bytes) -> None:
         try:
             self._engine.remember(codec.decode_value(Memory, data), time.monotonic())
         except MessageRefused as error:
             log.error("what was known of rules and failures is forgotten: %s", error)
 
+    def _on_policy(self, peers: tuple[m.Peer, ...], rules: tuple[m.NegotiationRule, ...]) -> None:
         self._has_policy = True
         self._engine.set_policy(peers, rules, time.monotonic())
         self._rule_reports.set_policy(rules)
@@ -217,8 +218,8 @@ class Worker:
                     sequence=self._sequence,
                     saved=snapshots[start : start + size],
                     forgotten=gone[start : start + size],
-                )
                     memory=memory if start == 0 else b"",
+                )
             )
         self._status_changed.update(changed)
         self._status_changed.difference_update(gone)

@@ -17,7 +17,7 @@ from ipc import codec
 from ipc.errors import MessageRefused, PeerGone
 from ipc.links import SUPERVISOR_LOADER, Link, socket_path
 from ipc.loop import Loop
-from ipc.roles import Role, uid_of
+from ipc.roles import Role, process_name, uid_of
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,8 @@ class Channel:
     """One link, from the point of view of one role.
 
     `handlers` must have exactly the message types that the link's access list lets this role receive: the table of
-    handlers is the access list. A refused message is counted, told to `on_refused`, and nothing more.
+    handlers is the access list. A refused message is counted, told to `on_refused`, and nothing more. `index` says
+    which of its role's processes this one is: it is known by its name (`process_name`) to the binder.
     """
 
     def __init__(
@@ -109,7 +110,8 @@ class Channel:
         handlers: Mapping[type, Handler],
         listener: int | None = None,
         on_connected: Callable[[bytes], None] | None = None,
-        on_refused: Callable[[Link, str], None] | None = None,
+        on_refused: Callable[[Link, str, bytes], None] | None = None,
+        index: int = 0,
     ) -> None:
         if set(handlers) != link.receivable(role):
             wrong = set(handlers) ^ link.receivable(role)
@@ -125,7 +127,8 @@ class Channel:
         self._on_refused = on_refused
         self._loop = loop
         self._binds = role is link.binder
-        self._default_peer = link.connector.value.encode()
+        self._default_peer = process_name(link.connector).encode()
+        self._own_id = process_name(role, index).encode()
         self._socket = context.socket(zmq.ROUTER if self._binds else zmq.DEALER)
         self._configure()
         endpoint = "ipc://" + socket_path(run_directory, link)
@@ -156,7 +159,7 @@ class Channel:
         socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
         if self._role is not Role.IPSECCTL:
-            socket.setsockopt(zmq.ROUTING_ID, self._default_peer)
+            socket.setsockopt(zmq.ROUTING_ID, self._own_id)
 
     def send(self, message: object, peer: bytes | None = None) -> None:
         """Sends `message`; `peer` is a routing id, and needed only where a link has several connectors.
@@ -218,7 +221,7 @@ class Channel:
                 return
             peer = frames.pop(0) if self._binds and frames else b""
             if len(frames) != 1:
-                self._refuse(f"{len(frames)} frames, not one")
+                self._refuse(f"{len(frames)} frames, not one", peer)
             elif self._binds and not frames[0]:
                 if self._on_connected is not None:
                     self._on_connected(peer)
@@ -229,16 +232,16 @@ class Channel:
         try:
             message = codec.decode(data)
         except MessageRefused as error:
-            self._refuse(str(error))
+            self._refuse(str(error), peer)
             return
         handler = self._handlers.get(type(message))
         if handler is None:
-            self._refuse(f"{type(message).__name__} is not for this link")
+            self._refuse(f"{type(message).__name__} is not for this link", peer)
             return
         handler(message, peer)
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, peer: bytes) -> None:
         self.refused += 1
         log.warning("link %s: a message was refused: %s", self.link.name, reason)
         if self._on_refused is not None:
-            self._on_refused(self.link, reason)
+            self._on_refused(self.link, reason, peer)

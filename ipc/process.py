@@ -21,7 +21,7 @@ from ipc import privileges
 from ipc.channel import Channel, Gatekeeper, Handler
 from ipc.links import Link, links_of
 from ipc.loop import Loop
-from ipc.roles import Role, uid_of
+from ipc.roles import Role, name_of, process_name, uid_of
 from ipc.round_log import RoundLog
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ LISTENER_PREFIX = "link:"
 STILL_WORKING_S = 1.0
 """How often a role that has much to do says that it is alive."""
 SUPERVISOR_OPTION = "--supervisor"
+WORKER_OPTION = "--worker"
+"""Which of several processes of its role this one is; not given to the first."""
 
 CAPABILITIES: Mapping[Role, frozenset[int]] = {
     Role.KERNEL_AGENT: frozenset({privileges.CAP_NET_ADMIN}),  # NETLINK_XFRM, nftables, routes
@@ -57,13 +59,13 @@ def inherited_descriptors() -> dict[str, int]:
     return {name: int(number) for name, _, number in pairs}
 
 
-def set_up_log(role: Role, level: str) -> RoundLog:
+def set_up_log(name: str, level: str) -> RoundLog:
     """Log lines to stderr, which the supervisor has pointed where they belong."""
     handler = RoundLog(sys.stderr.fileno())
     logging.basicConfig(
         level=level,
         handlers=[handler],
-        format=f"%(asctime)s {role.value}[%(process)d] %(levelname)s %(message)s",
+        format=f"%(asctime)s {name}[%(process)d] %(levelname)s %(message)s",
     )
     # Formatting must open no file once privileges are gone.
     time.localtime()
@@ -74,9 +76,16 @@ class RoleProcess:
     """One running role, from after its privileges are dropped to its end."""
 
     def __init__(
-        self, role: Role, run_directory: str, descriptors: dict[str, int], start_time: float, round_log: RoundLog
+        self,
+        role: Role,
+        run_directory: str,
+        descriptors: dict[str, int],
+        start_time: float,
+        round_log: RoundLog,
+        index: int = 0,
     ) -> None:
         self.role = role
+        self.index = index
         self.run_directory = run_directory
         self.descriptors = descriptors
         self.loop = Loop()
@@ -98,8 +107,9 @@ class RoleProcess:
         parser = argparse.ArgumentParser(prog=role.value)
         parser.add_argument("--instance", required=True, metavar="DIR")
         parser.add_argument(SUPERVISOR_OPTION, required=True, type=int, metavar="PID", dest="supervisor")
+        parser.add_argument(WORKER_OPTION, default=0, type=int, metavar="INDEX", dest="worker")
         arguments = parser.parse_args()
-        round_log = set_up_log(role, os.environ.get(LOG_LEVEL_VARIABLE, "INFO"))
+        round_log = set_up_log(process_name(role, arguments.worker), os.environ.get(LOG_LEVEL_VARIABLE, "INFO"))
         descriptors = inherited_descriptors()
         start_time = process_start_time(os.getpid())
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
@@ -108,7 +118,7 @@ class RoleProcess:
         privileges.drop(uid=uid, gid=uid, capabilities=CAPABILITIES[role], parent=arguments.supervisor)
         gc.collect()
         gc.freeze()
-        return cls(role, arguments.instance, descriptors, start_time, round_log)
+        return cls(role, arguments.instance, descriptors, start_time, round_log, arguments.worker)
 
     def open_link(
         self,
@@ -128,6 +138,7 @@ class RoleProcess:
             listener=self.descriptors.get(LISTENER_PREFIX + link.name),
             on_connected=on_connected,
             on_refused=self._report_refusal,
+            index=self.index,
         )
         self._channels.append(channel)
         return channel
@@ -192,6 +203,6 @@ class RoleProcess:
         else:
             self._on_stop(stop.deadline_s)
 
-    def _report_refusal(self, link: Link, reason: str) -> None:
+    def _report_refusal(self, link: Link, reason: str, peer: bytes) -> None:
         if self._supervisor is not None and link is not self._supervisor.link:
-            self._to_supervisor(m.SenderMisbehaved(link=link.name, reason=reason[:200]))
+            self._to_supervisor(m.SenderMisbehaved(link=link.name, reason=reason[:200], sender=name_of(peer)))

@@ -52,6 +52,26 @@ FALLBACK_UIDS = {
 }
 
 
+MAX_WORKERS = 16
+"""How many processes the role ike_worker may have; the others have one each."""
+SPI_STEER_BYTE = 7
+"""The byte of an IKE SPI of ours that says which worker has the IKE SA: its value modulo the number of workers."""
+
+
+def process_name(role: Role, index: int = 0) -> str:
+    """What process `index` of a role is called, on its links and by people: ike_worker, ike_worker-1, ..."""
+    return f"{role.value}-{index}" if index else role.value
+
+
+def name_of(routing_id: bytes) -> str:
+    """The name of the process with this routing id; empty if it is nobody's that there could be several of."""
+    text = routing_id[:64].decode("ascii", "replace")
+    return text if text in _WORKER_NAMES else ""
+
+
+_WORKER_NAMES = frozenset(process_name(Role.IKE_WORKER, index) for index in range(MAX_WORKERS))
+
+
 def uid_of(role: Role) -> int:
     """The uid (and gid) that `role` runs as: the named user's if it exists, else the fixed numeric one."""
     if role in (Role.SUPERVISOR, Role.IPSECCTL):

@@ -35,7 +35,7 @@ class AgentProcess:
             Speech(
                 supervisor=lambda message: self._supervisor.try_send(message),
                 loader=lambda message: self._loader.try_send(message),
-                worker=lambda message: self._worker.try_send(message),
+                worker=lambda message, worker: self._worker.try_send(message, worker),
             ),
             Surroundings(
                 now=time.monotonic,
@@ -50,9 +50,7 @@ class AgentProcess:
         self._loader = process.open_link(
             LOADER_AGENT, agent.loader_handlers(), on_connected=lambda _peer: agent.on_loader_connected()
         )
-        self._worker = process.open_link(
-            WORKER_AGENT, agent.worker_handlers(), on_connected=lambda _peer: agent.on_worker_connected()
-        )
+        self._worker = process.open_link(WORKER_AGENT, agent.worker_handlers(), on_connected=agent.on_worker_connected)
         self._look_for_drift()
         process.say_hello()
         self._supervisor.send(m.AgentReady(kernel_esp=esp.present, detail=esp.detail))

@@ -1,6 +1,6 @@
 """The kernel agent: the only role that writes to the kernel's tables, and only what the guard lets pass.
 
-It hears the loader (policies), the worker (SAs) and the supervisor, and answers each request in order. What it knows
+It hears the loader (policies), the workers (SAs) and the supervisor, and answers each request in order. What it knows
 can be had again: a new agent asks the loader for the policy and the worker for the SAs, and the kernel goes on alone
 in between (SIGKILL leaves everything enforced).
 """
@@ -8,11 +8,14 @@ in between (SIGKILL leaves everything enforced).
 import itertools
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from ipc import messages as m
 from ipc.channel import Handler
 from ipc.garbage import uncollected
 from ipc.messages import KernelRule, Sa, SaName
+from ipc.roles import Role, process_name
+from ipc.roles import name_of as process_of
 from ipc.types import Action, Direction
 from ipc.value import value
 from kernel_agent import guard
@@ -31,8 +34,11 @@ PREDECESSOR_SPIS_S = 60.0
 MAX_SPIS_PER_REQUEST = 1024
 MAX_ALLOCATED_SPIS = 65536
 MAX_WAITING_REQUESTS = 4096
+FIRST_WORKER = process_name(Role.IKE_WORKER).encode()
 
 Say = Callable[[object], bool]
+SayTo = Callable[[object, bytes], bool]
+"""Takes the routing id of whom to tell, too."""
 
 
 @value
@@ -41,7 +47,7 @@ class Speech:
 
     supervisor: Say
     loader: Say
-    worker: Say
+    worker: SayTo
 
 
 @value
@@ -70,12 +76,16 @@ class SaTable:
         self._random_bytes = random_bytes
         self.rules: dict[SaName, int] = {}
         """The rule of each SA."""
+        self.owners: dict[SaName, bytes] = {}
+        """The worker of each SA; of one that an agent before us has installed, none until its worker names it."""
         self.per_rule: dict[int, int] = {}
         self.allocated: dict[int, None] = {}
         """Oldest first: SPIs that are never used make way."""
 
-    def add(self, name: SaName, rule_id: int) -> None:
+    def add(self, name: SaName, rule_id: int, owner: bytes = b"") -> None:
         """An SA exists, or is about to."""
+        if owner:
+            self.owners[name] = owner
         if name not in self.rules:
             self.rules[name] = rule_id
             self.per_rule[rule_id] = self.per_rule.get(rule_id, 0) + 1
@@ -84,6 +94,7 @@ class SaTable:
     def remove(self, name: SaName) -> None:
         """It does not."""
         rule_id = self.rules.pop(name, None)
+        self.owners.pop(name, None)
         if rule_id is not None:
             self.per_rule[rule_id] -= 1
             if not self.per_rule[rule_id]:
@@ -103,6 +114,17 @@ class SaTable:
         return tuple(spis)
 
 
+@dataclass(slots=True)
+class WorkerState:
+    """What one IKE worker has told since it connected."""
+
+    named: set[SaName] = field(default_factory=set)
+    """The SAs that it knows, while it tells them."""
+    synchronised: bool = False
+    """It has told all of them, since this data path is in use."""
+    waiting: list[m.AddSa] = field(default_factory=list)
+
+
 class Agent:
     """The agent, between its links and its data path."""
 
@@ -119,9 +141,8 @@ class Agent:
         self._sas = SaTable(surroundings.random_bytes)
         self._manual = ManualSas()
         self._acquires: dict[int, _KeptAcquire] = {}
-        self._named: set[SaName] = set()
-        self._synchronised = False
-        self._waiting: list[m.AddSa] = []
+        self._workers: dict[bytes, WorkerState] = {}
+        """By routing id; those that have connected."""
         self._started_at = surroundings.now()
         self._log_unmatched = False
 
@@ -146,11 +167,11 @@ class Agent:
     def worker_handlers(self) -> Mapping[type, Handler]:
         """For the link to the worker."""
         return {
-            m.SyncSa: lambda message, _peer: self.on_sync_sa(message),
-            m.AllocateSpi: lambda message, _peer: self.on_allocate_spi(message),
-            m.AddSa: lambda message, _peer: self.on_add_sa(message),
-            m.DeleteSa: lambda message, _peer: self.on_delete_sa(message),
-            m.QuerySa: lambda message, _peer: self.on_query_sa(message),
+            m.SyncSa: self.on_sync_sa,
+            m.AllocateSpi: self.on_allocate_spi,
+            m.AddSa: self.on_add_sa,
+            m.DeleteSa: self.on_delete_sa,
+            m.QuerySa: self.on_query_sa,
         }
 
     # ------------------------------------------------------------- supervisor
@@ -176,7 +197,7 @@ class Agent:
         # The loader first: one that is to enforce a policy when the supervisor hears of this need not send it twice.
         self.on_loader_connected()
         self._speech.supervisor(m.DataPathReady(kind=message.kind))
-        self.on_worker_connected()
+        self._ask_workers()
 
     def on_log_unmatched(self, message: m.LogUnmatched) -> None:
         """Whether packets that no rule matches are logged from now on."""
@@ -335,69 +356,98 @@ class Agent:
 
     # ------------------------------------------------------------- SAs
 
-    def on_worker_connected(self) -> None:
+    def on_worker_connected(self, worker: bytes = FIRST_WORKER) -> None:
         """A worker is there: it says which SAs should exist, and hears which packets wait."""
-        self._named.clear()
+        if not process_of(worker):
+            log.warning("%r is no worker's name: it is not listened to", worker[:64])
+            return
+        self._state_of(worker).named.clear()
         if self._data_path is None or self._policy is None:
             return
-        self._speech.worker(m.NeedSas())
+        self._speech.worker(m.NeedSas(), worker)
         self._forget_old_acquires()
         for kept in self._acquires.values():
-            self._speech.worker(kept.acquire)
+            self._speech.worker(kept.acquire, worker)
+
+    def _state_of(self, worker: bytes) -> WorkerState:
+        return self._workers.setdefault(worker, WorkerState())
+
+    def _ask_workers(self) -> None:
+        for worker in list(self._workers) or [FIRST_WORKER]:
+            self._state_of(worker).synchronised = False
+            self.on_worker_connected(worker)
 
     def _synchronise_waiting(self) -> None:
         """The guard needs a policy before it can judge SAs: the first one makes the agent ask."""
-        if not self._synchronised:
-            self.on_worker_connected()
+        for worker in list(self._workers) or [FIRST_WORKER]:
+            if not self._state_of(worker).synchronised:
+                self.on_worker_connected(worker)
 
-    def on_sync_sa(self, message: m.SyncSa) -> None:
+    def on_sync_sa(self, message: m.SyncSa, worker: bytes = FIRST_WORKER) -> None:
         """Adds what is missing, if the guard lets it; with the last message removes what was not named."""
-        data_path = self._data_path
-        if data_path is None or self._policy is None:
+        data_path, state = self._data_path, self._workers.get(worker)
+        if data_path is None or self._policy is None or state is None:
             return
         good: list[Sa] = []
         for sa in message.sas:
             name = name_of(sa)
             try:
                 guard.check_sa(sa, self._rules)
+                guard.check_owner(name, self._sas.owners, worker)
             except guard.Refused as error:
                 log.warning("SA %08x does not go on: %s", sa.spi, error)
                 continue
-            self._named.add(name)
-            self._sas.add(name, sa.rule_id)
+            state.named.add(name)
+            self._sas.add(name, sa.rule_id, worker)
             good.append(sa)
-        data_path.restore_sas(tuple(good), self._lost)
+        data_path.restore_sas(tuple(good), lambda name, reason: self._lost(name, reason, worker))
         if message.last:
-            self._end_synchronisation(data_path)
+            self._end_synchronisation(data_path, state, worker)
 
-    def _lost(self, name: SaName, reason: str) -> None:
+    def _lost(self, name: SaName, reason: str, worker: bytes) -> None:
         log.warning("SA %08x does not go on: %s", name.spi, reason)
         self._sas.remove(name)
-        self._speech.worker(m.Expire(sa=name, hard=True))
+        self._speech.worker(m.Expire(sa=name, hard=True), worker)
 
-    def _end_synchronisation(self, data_path: DataPath) -> None:
-        self._named |= self._manual.known.keys()
-        unnamed = unnamed_sas(self._named, data_path.installed_sas())
+    def _end_synchronisation(self, data_path: DataPath, state: WorkerState, worker: bytes) -> None:
+        """What it has not named of its own goes; what no worker has named, when all have told what they know."""
+        state.synchronised = True
+        owners, named = self._sas.owners, {*state.named, *self._manual.known}
+        others = {name for name, owner in owners.items() if owner != worker}
+        if not self._all_synchronised():
+            others |= {name for name in self._sas.rules if name not in owners}
+            others |= {one.name for one in data_path.installed_sas() if one.name not in owners}
+        kept = named | others
+        unnamed = unnamed_sas(kept, data_path.installed_sas())
         if unnamed:
             log.info("%d SAs that the worker does not know are removed", len(unnamed))
             data_path.delete_sas(unnamed, _log_failure)
-        for name in [name for name in self._sas.rules if name not in self._named]:
+        for name in [name for name in self._sas.rules if name not in kept]:
             self._sas.remove(name)
-        self._named.clear()
-        self._synchronised = True
-        waiting, self._waiting = self._waiting, []
+        state.named.clear()
+        waiting, state.waiting = state.waiting, []
         for request in waiting:
-            self.on_add_sa(request)
+            self.on_add_sa(request, worker)
 
-    def on_allocate_spi(self, message: m.AllocateSpi) -> None:
+    def _all_synchronised(self) -> bool:
+        count = self._use.ike_workers if self._use is not None else 1
+        return sum(state.synchronised for state in self._workers.values()) >= count
+
+    def on_allocate_spi(self, message: m.AllocateSpi, worker: bytes = FIRST_WORKER) -> None:
         """Random numbers of our choice: a worker can't take those of another SA."""
         count = min(message.count, MAX_SPIS_PER_REQUEST)
-        self._speech.worker(m.SpiAllocated(request_id=message.request_id, spis=self._sas.allocate(count)))
+        self._speech.worker(m.SpiAllocated(request_id=message.request_id, spis=self._sas.allocate(count)), worker)
 
-    def on_add_sa(self, message: m.AddSa) -> None:
-        """Guard, data path, answer. Waits until it is known which SAs there are."""
-        if self._data_path is None or not self._synchronised:
-            self._wait(message)
+    def on_add_sa(self, message: m.AddSa, worker: bytes = FIRST_WORKER) -> None:
+        """Guard, data path, answer. Waits until it is known which SAs the worker has."""
+        state = self._workers.get(worker)
+        if state is None:
+            return
+        if self._data_path is None or not state.synchronised:
+            if len(state.waiting) < MAX_WAITING_REQUESTS:
+                state.waiting.append(message)
+            else:
+                self._refuse_sas(message, "too many requests wait for the policy", worker)
             return
         young = self._surroundings.now() - self._started_at < PREDECESSOR_SPIS_S
         installed = guard.Installed(
@@ -409,62 +459,62 @@ class Agent:
             guard.check_new_sas(message.sas, self._rules, installed)
         except guard.Refused as error:
             log.warning("an SA is refused: %s", error)
-            self._speech.worker(m.SaRefused(request_id=message.request_id, reason=str(error)))
+            self._refuse_sas(message, str(error), worker)
             return
         for sa in message.sas:
-            self._sas.add(name_of(sa), sa.rule_id)
-        self._data_path.add_sas(message.sas, lambda reason: self._added(message, reason))
+            self._sas.add(name_of(sa), sa.rule_id, worker)
+        self._data_path.add_sas(message.sas, lambda reason: self._added(message, reason, worker))
 
-    def _wait(self, message: m.AddSa) -> None:
-        if len(self._waiting) < MAX_WAITING_REQUESTS:
-            self._waiting.append(message)
-            return
-        self._speech.worker(m.SaRefused(request_id=message.request_id, reason="too many requests wait for the policy"))
+    def _refuse_sas(self, message: m.AddSa | m.DeleteSa, reason: str, worker: bytes) -> None:
+        self._speech.worker(m.SaRefused(request_id=message.request_id, reason=reason), worker)
 
-    def _added(self, message: m.AddSa, reason: str) -> None:
+    def _added(self, message: m.AddSa, reason: str, worker: bytes) -> None:
         if reason:
             for sa in message.sas:
                 self._sas.remove(name_of(sa))
             log.warning("an SA is not installed: %s", reason)
-            self._speech.worker(m.SaRefused(request_id=message.request_id, reason=reason))
+            self._refuse_sas(message, reason, worker)
             return
         for sa in message.sas:
             direction = "in" if sa.direction is Direction.IN else "out"
             log.info("SA %08x %s installed for rule %s", sa.spi, direction, self._label(sa.rule_id))
             self._acquires.pop(sa.acquire_id, None)
-        self._speech.worker(m.SaAdded(request_id=message.request_id))
+        self._speech.worker(m.SaAdded(request_id=message.request_id), worker)
 
-    def on_delete_sa(self, message: m.DeleteSa) -> None:
+    def on_delete_sa(self, message: m.DeleteSa, worker: bytes = FIRST_WORKER) -> None:
         """Deletes those that are the worker's; what is not there is deleted already."""
-        names = self._of_worker(message.sas)
+        names = self._of_worker(message.sas, worker)
         for name in names:
             self._sas.remove(name)
         if self._data_path is None or not names:
-            self._deleted(message, "")
+            self._deleted(message, "", worker)
             return
-        self._data_path.delete_sas(names, lambda reason: self._deleted(message, reason))
+        self._data_path.delete_sas(names, lambda reason: self._deleted(message, reason, worker))
 
-    def _deleted(self, message: m.DeleteSa, reason: str) -> None:
+    def _deleted(self, message: m.DeleteSa, reason: str, worker: bytes) -> None:
         if reason:
-            self._speech.worker(m.SaRefused(request_id=message.request_id, reason=reason))
+            self._refuse_sas(message, reason, worker)
         else:
-            self._speech.worker(m.SaDeleted(request_id=message.request_id))
+            self._speech.worker(m.SaDeleted(request_id=message.request_id), worker)
 
-    def on_query_sa(self, message: m.QuerySa) -> None:
+    def on_query_sa(self, message: m.QuerySa, worker: bytes = FIRST_WORKER) -> None:
         """Usage of those that are the worker's."""
 
         def answer(usage: tuple[m.Usage, ...]) -> None:
-            self._speech.worker(m.SaUsage(request_id=message.request_id, usage=usage))
+            self._speech.worker(m.SaUsage(request_id=message.request_id, usage=usage), worker)
 
-        names = self._of_worker(message.sas)
+        names = self._of_worker(message.sas, worker)
         if self._data_path is None or not names:
             answer(())
         else:
             self._data_path.query_sas(names, answer)
 
-    def _of_worker(self, names: tuple[SaName, ...]) -> tuple[SaName, ...]:
-        """Those of `names` that exist and that IKE made."""
-        return tuple(name for name in names if name in self._sas.rules and name not in self._manual.known)
+    def _of_worker(self, names: tuple[SaName, ...], worker: bytes) -> tuple[SaName, ...]:
+        """Those of `names` that exist, that IKE made, and that no other worker has."""
+        known, owners, manual = self._sas.rules, self._sas.owners, self._manual.known
+        return tuple(
+            name for name in names if name in known and name not in manual and owners.get(name, worker) == worker
+        )
 
     # ------------------------------------------------------------- what the data path says
 
@@ -483,7 +533,8 @@ class Agent:
             acquire.packet_remote,
             self._label(acquire.rule_id),
         )
-        self._speech.worker(acquire)
+        for worker in self._workers:  # they know which of them has to do with the peer
+            self._speech.worker(acquire, worker)
 
     def expired(self, expire: m.Expire) -> None:
         """A lifetime is over. Fixed keys have none; only a data path that can't go on with one says so."""
@@ -493,14 +544,22 @@ class Agent:
             if expire.hard:
                 log.error("SA %08x, which has fixed keys, is gone", expire.sa.spi)
             return
+        workers = self._workers_of(expire.sa)
         if expire.hard:
             self._sas.remove(expire.sa)
-        self._speech.worker(expire)
+        for worker in workers:
+            self._speech.worker(expire, worker)
 
     def peer_moved(self, moved: m.PeerMoved) -> None:
         """The peer's address or port changed behind a NAT."""
         if moved.sa in self._sas.rules and moved.sa not in self._manual.known:
-            self._speech.worker(moved)
+            for worker in self._workers_of(moved.sa):
+                self._speech.worker(moved, worker)
+
+    def _workers_of(self, name: SaName) -> tuple[bytes, ...]:
+        """The worker of this SA; all of them, while it is not known which has it."""
+        owner = self._sas.owners.get(name)
+        return (owner,) if owner is not None else tuple(self._workers)
 
     def _forget_old_acquires(self) -> None:
         now = self._surroundings.now()

@@ -109,6 +109,11 @@ def check_new_sas(sas: tuple[Sa, ...], rules: Mapping[int, KernelRule], installe
         )
 
 
+def check_owner(name: SaName, owners: Mapping[SaName, bytes], worker: bytes) -> None:
+    """Refuses that a worker speaks of an SA that another one has."""
+    _require(owners.get(name, worker) == worker, f"SPI {name.spi:08x} is another worker's")
+
+
 def check_manual_sas(sas: Sequence[Sa], rules: Mapping[int, KernelRule]) -> None:
     """Refuses SAs with fixed keys that their rules do not ask for, or that must not have fixed keys.
 

@@ -66,6 +66,7 @@ class Policy:
     manual_sas: tuple[Sa, ...] = ()
     manual_tunnels: tuple[ManualTunnel, ...] = ()
     half_open: HalfOpenLimits = DEFAULT_HALF_OPEN
+    ike_workers: int = 1
 
 
 R = TypeVar("R", KernelRule, NegotiationRule)
@@ -183,6 +184,7 @@ def compile_policy(
             most=draft.setup.half_open_limit,
             per_address=draft.setup.half_open_per_address,
         ),
+        ike_workers=draft.setup.ike_workers,
         rules=len(kernel_rules),
         kernel_rules=(*kernel_rules, *last),
         negotiation_rules=tuple(negotiation_rules),

@@ -22,6 +22,7 @@ from ipc.links import LOADER_AGENT, LOADER_WORKER
 from ipc.loop import Timer
 from ipc.patience import patient
 from ipc.process import RoleProcess
+from ipc.roles import Role, name_of, process_name
 from ipc.value import value
 from policy_loader import policy_file
 from policy_loader.credentials import signer
@@ -104,6 +105,8 @@ class Loader:
             m.PolicyNotInstalled: self._on_policy_not_installed,
         }
         self._agent = process.open_link(LOADER_AGENT, agent)
+        self._workers: dict[bytes, None] = {process_name(Role.IKE_WORKER).encode(): None}
+        """The routing ids of the first, and of those that have connected."""
         worker: dict[type, Handler] = {
             m.NeedPolicy: self._on_worker_needs_policy,
             m.ComputeAuth: self._on_compute_auth,
@@ -226,6 +229,7 @@ class Loader:
                 changes=diff(self._in_force.loaded.policy if self._in_force else None, policy).told(),
                 unmatched=policy.unmatched,
                 manual=policy.manual_tunnels[: m.MAX_NAMED],
+                ike_workers=policy.ike_workers,
             )
         )
 
@@ -286,7 +290,8 @@ class Loader:
         self._renewal.watch(new.loaded.credentials.status_files)
         changes = diff(old.loaded.policy if old else None, new.loaded.policy)
         log.info("policy %d is in force: %s", new.number, changes)
-        self._inform_worker()
+        for worker in self._workers:
+            self._inform_worker(worker)
         self._supervisor.try_send(m.PolicyEnforced(generation=new.number))
 
     def _on_policy_not_installed(self, answer: m.PolicyNotInstalled, _peer: bytes) -> None:
@@ -331,11 +336,15 @@ class Loader:
         if self._checking is not None:
             self._send_check(self._checking.generation)
 
-    def _on_worker_connected(self, _peer: bytes) -> None:
-        self._inform_worker()
+    def _on_worker_connected(self, peer: bytes) -> None:
+        if not name_of(peer):
+            log.warning("%r is no worker's name: it gets no policy", peer[:64])
+            return
+        self._workers[peer] = None
+        self._inform_worker(peer)
 
-    def _on_worker_needs_policy(self, _message: m.NeedPolicy, _peer: bytes) -> None:
-        self._inform_worker()
+    def _on_worker_needs_policy(self, _message: m.NeedPolicy, peer: bytes) -> None:
+        self._inform_worker(peer)
 
     def _inform_agent(self) -> None:
         if self._in_force is None:
@@ -345,11 +354,11 @@ class Loader:
         except PeerGone as error:
             log.warning("the agent does not get the policy in force before it asks again: %s", error)
 
-    def _inform_worker(self) -> None:
+    def _inform_worker(self, worker: bytes) -> None:
         if self._in_force is None:
             return
         try:
-            _send_negotiation_rules(self._worker, self._in_force)
+            _send_negotiation_rules(self._worker, self._in_force, worker)
         except PeerGone as error:
             log.debug("the worker gets the policy when it connects: %s", error)
 
@@ -425,14 +434,14 @@ def _send_kernel_rules(agent: Channel, generation: _Generation, *, check_only: b
     agent.send(m.CommitPolicy(generation=generation.number, rules=len(policy.kernel_rules)))
 
 
-def _send_negotiation_rules(worker: Channel, generation: _Generation) -> None:
+def _send_negotiation_rules(link: Channel, generation: _Generation, worker: bytes) -> None:
     policy = generation.loaded.policy
-    worker.send(_begin(generation))
+    link.send(_begin(generation), worker)
     for peers in _chunks(policy.peers):
-        worker.send(m.AddPeer(generation=generation.number, peers=peers))
+        link.send(m.AddPeer(generation=generation.number, peers=peers), worker)
     for rules in _chunks(policy.negotiation_rules):
-        worker.send(m.AddNegotiationRule(generation=generation.number, rules=rules))
-    worker.send(m.CommitPolicy(generation=generation.number, rules=len(policy.negotiation_rules)))
+        link.send(m.AddNegotiationRule(generation=generation.number, rules=rules), worker)
+    link.send(m.CommitPolicy(generation=generation.number, rules=len(policy.negotiation_rules)), worker)
 
 
 def _begin(generation: _Generation) -> m.BeginPolicy:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ipc.algorithms import EspProposal, IkeProposal
 from ipc.messages import HalfOpenLimits
+from ipc.roles import MAX_WORKERS
 from ipc.types import (
     ANY_PORT,
     Action,
@@ -53,7 +54,8 @@ DEFAULT_IKE_REKEY_S = 4 * 3600.0
 DEFAULT_REKEY_S = 3600.0
 LIFE_PER_REKEY = 1.25
 """`life` where it is not given, in `rekey`s: time enough for a rekey that must be repeated."""
-DEFAULT_PROTOCOL = 0
+DEFAULT_PROTOCOL = (0,)
+DEFAULT_PORTS = (ANY_PORT,)
 DEFAULT_MODE = Mode.TUNNEL
 DEFAULT_START = StartAction.ON_DEMAND
 
@@ -78,6 +80,9 @@ MOST_FILES = 64
 
 MOST_PROPOSALS = 32
 MOST_INTERFACES = 256
+MOST_PROTOCOLS = 16
+MOST_PORTS = 32
+"""Ports, ranges or ICMP types in a list."""
 
 # ------------------------------------------------------------- JSON Schema of values that many keys have
 
@@ -87,6 +92,15 @@ _DURATION = {"type": ["number", "string"], "minimum": 0, "pattern": "^[0-9]{1,9}
 _SIZE = {"type": ["integer", "string"], "minimum": 0, "pattern": f"^[0-9]{{1,12}}({'|'.join(values.SIZE_UNITS)})$"}
 _COUNT = {"type": "integer", "minimum": 0}
 _PORTS = {"type": ["integer", "string"], "minimum": 0, "maximum": 65535, "pattern": "^[0-9]{1,5}(-[0-9]{1,5})?$"}
+_PORT_LIST = values.one_or_list_of(values.parse_ports, MOST_PORTS, values.ports_overlap)
+_PROTOCOL = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 255}, {"enum": list(values.PROTOCOLS)}]}
+_ICMP_TYPE = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": 255},
+        {"enum": sorted(values.ICMP_TYPES.keys() | values.ICMPV6_TYPES.keys())},
+        {"type": "string", "pattern": "^[0-9]{1,3}(/[0-9]{1,3})?$"},
+    ]
+}
 _SPI = {
     "type": ["integer", "string"],
     "minimum": values.FIRST_SPI,
@@ -99,6 +113,10 @@ _BOOL = {"type": "boolean"}
 _PATHS = values.list_of(values.parse_path, MOST_FILES)
 _FILES = {"type": "array", "items": _PATH, "minItems": 1, "maxItems": MOST_FILES, "uniqueItems": True}
 SPANS_SCHEMA = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MOST_PREFIXES}
+
+
+def _one_or_list(item: dict[str, Any], most: int) -> dict[str, Any]:
+    return {"anyOf": [item, {"type": "array", "items": item, "minItems": 1, "maxItems": most, "uniqueItems": True}]}
 
 
 def _words(words: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,6 +176,12 @@ class Setup:
         _COUNT,
         "So many from one IPv4 address or IPv6 /64, and no more from there.",
         default=DEFAULT_HALF_OPEN.per_address,
+    )
+    ike_workers: int = key(
+        values.parse_workers,
+        {"type": "integer", "minimum": 1, "maximum": MAX_WORKERS},
+        "How many processes speak IKE.",
+        default=1,
     )
 
 
@@ -304,24 +328,23 @@ class RuleEntry:
     remote: Spans | None = key(
         parse_spans, SPANS_SCHEMA, "The other side's addresses. Default: any of both families.", grouped=True
     )
-    protocol: int = key(
-        values.parse_protocol,
-        {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 255}, {"enum": list(values.PROTOCOLS)}]},
-        "The IP protocol.",
+    protocol: tuple[int, ...] = key(
+        values.one_or_list_of(values.parse_protocol, MOST_PROTOCOLS, values.protocols_overlap),
+        _one_or_list(_PROTOCOL, MOST_PROTOCOLS),
+        "The IP protocol, or a list of them.",
         default=DEFAULT_PROTOCOL,
     )
-    local_port: PortRange = key(values.parse_ports, _PORTS, "Our side's ports.", default=ANY_PORT)
-    remote_port: PortRange = key(values.parse_ports, _PORTS, "The other side's ports.", default=ANY_PORT)
-    icmp_type: IcmpType | None = key(
-        values.parse_icmp_type,
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 0, "maximum": 255},
-                {"enum": sorted(values.ICMP_TYPES.keys() | values.ICMPV6_TYPES.keys())},
-                {"type": "string", "pattern": "^[0-9]{1,3}(/[0-9]{1,3})?$"},
-            ]
-        },
-        "The type of ICMP message, or type/code. Default: any.",
+    local_port: tuple[PortRange, ...] = key(
+        _PORT_LIST, _one_or_list(_PORTS, MOST_PORTS), "Our side's ports.", default=DEFAULT_PORTS
+    )
+    remote_port: tuple[PortRange, ...] = key(
+        _PORT_LIST, _one_or_list(_PORTS, MOST_PORTS), "The other side's ports.", default=DEFAULT_PORTS
+    )
+    icmp_type: tuple[IcmpType, ...] = key(
+        values.one_or_list_of(values.parse_icmp_type, MOST_PORTS, values.icmp_types_overlap),
+        _one_or_list(_ICMP_TYPE, MOST_PORTS),
+        "The type of ICMP message, or type/code, or a list of them. Default: any.",
+        default=(),
     )
     interface: str = key(
         values.parse_interface, _TEXT, "The one interface whose packets it matches. Default: any.", default=""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from ipc.roles import MAX_WORKERS
 from ipc.types import Identity, IdType, IpAddress, PortRange, Secret
 from ipc.value import value
 from policy_loader import distinguished_names
@@ -372,6 +373,13 @@ def parse_count(value: Any) -> int:
     """So many packets; 0 means never."""
     if type(value) is not int or not 0 <= value <= LARGEST_COUNT:
         raise ValueError("write a number of packets (1000000); 0 for never")
+    return value
+
+
+def parse_workers(value: Any) -> int:
+    """How many IKE workers there are to be."""
+    if type(value) is not int or not 1 <= value <= MAX_WORKERS:
+        raise ValueError(f"write a number of processes from 1 to {MAX_WORKERS}; one for each core is most of use")
     return value
 
 

@@ -24,7 +24,9 @@ class Channels:
         self._gatekeeper.ask(admission)
         self._open: dict[Role, Channel] = {}
 
-    def open(self, link: Link, handlers: Mapping[type, Handler], on_refused: Callable[[Link, str], None]) -> None:
+    def open(
+        self, link: Link, handlers: Mapping[type, Handler], on_refused: Callable[[Link, str, bytes], None]
+    ) -> None:
         """Opens a link of the supervisor's with the handlers that its access list asks for."""
         umask = os.umask(0o077)
         try:

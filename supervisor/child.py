@@ -50,8 +50,8 @@ class Child:
 
     @property
     def name(self) -> str:
-        """The role's name, for people."""
-        return self.row.role.value
+        """The role's name, for people; a second process of a role has a number behind it."""
+        return self.row.name
 
     @property
     def pid(self) -> int:

@@ -8,10 +8,11 @@ from ipc import messages as m
 from ipc import wishes as w
 from ipc.channel import Handler
 from ipc.links import LINKS, SUPERVISOR_AGENT, SUPERVISOR_DATA_PATH, SUPERVISOR_LOADER, SUPERVISOR_WORKER, Link
-from ipc.roles import Role
+from ipc.roles import Role, name_of, process_name
 from ipc.types import Secret
 from supervisor.channels import Channels
 from supervisor.child import Child
+from supervisor.child_states import ChildState
 from supervisor.data_path import DataPathKeeper
 from supervisor.drift import Drift
 from supervisor.errors import FileRefused, StoreFull
@@ -21,7 +22,7 @@ from supervisor.name_resolver import NameResolver
 from supervisor.operator_wishes import OperatorWishes
 from supervisor.policy import PolicyKeeper, first_line
 from supervisor.rules import Rules
-from supervisor.store import Store
+from supervisor.store import MAX_STORE_BYTES, Store
 from supervisor.tunnels import Tunnels
 from supervisor.watchdog import Watchdog
 
@@ -41,14 +42,33 @@ class Holdings:
     names: NameResolver
     wishes: OperatorWishes
     monitor: Monitor
-    store: Store = field(default_factory=Store)
+    stores: dict[str, Store] = field(default_factory=dict)
+    """Of each worker, by its name: nobody else's checkpoints are given to it, or changed by it."""
     tunnels: Tunnels = field(default_factory=Tunnels)
     rules: Rules = field(default_factory=Rules)
     drift: Drift = field(default_factory=Drift)
-    children: dict[Role, Child] = field(default_factory=dict)
-    worker_ready: bool = False
-    summaries: dict[Role, str] = field(default_factory=dict)
-    """What each role said of its stop."""
+    children: dict[str, Child] = field(default_factory=dict)
+    """By name: that of a role, and a number behind it for the second of its processes and those after it."""
+    ike_workers: int = 0
+    """How many there are to be; 0 while no policy has said it."""
+    ready: set[str] = field(default_factory=set)
+    """The workers that are ready."""
+    summaries: dict[str, str] = field(default_factory=dict)
+    """What each process said of its stop."""
+
+    @property
+    def worker_names(self) -> tuple[str, ...]:
+        """Of all workers."""
+        return tuple(process_name(Role.IKE_WORKER, index) for index in range(max(1, self.ike_workers)))
+
+    @property
+    def workers_ready(self) -> bool:
+        """Whether all of them are."""
+        return self.ready.issuperset(self.worker_names)
+
+    def store_of(self, worker: str) -> Store:
+        """The checkpoints of this worker."""
+        return self.stores.setdefault(worker, Store(MAX_STORE_BYTES // max(1, self.ike_workers)))
 
 
 class Conversations:
@@ -80,8 +100,8 @@ class Conversations:
             SUPERVISOR_WORKER: {
                 m.WorkerReady: self._on_worker_ready,
                 m.SaveIkeSas: self._on_save_ike_sas,
-                m.TunnelsChanged: lambda message, _peer: self._holdings.tunnels.change(message),
-                m.RulesChanged: lambda message, _peer: self._holdings.rules.change(message),
+                m.TunnelsChanged: lambda message, peer: self._holdings.tunnels.change(message, name_of(peer)),
+                m.RulesChanged: lambda message, peer: self._holdings.rules.change(message, name_of(peer)),
                 w.SasHappened: lambda message, _peer: self._holdings.monitor.tell(message.events),
                 **self._holdings.wishes.worker_handlers(),
             },
@@ -94,78 +114,96 @@ class Conversations:
         """Whether process `pid` may be at the other end of that link: on a role's link only its present child."""
         for link in LINKS:
             if link.name == link_name and link.binder is Role.SUPERVISOR:
-                child = self._holdings.children.get(link.connector)
-                return link.connector is Role.IPSECCTL or (child is not None and child.alive and child.pid == pid)
+                of_role = (child for child in self._holdings.children.values() if child.row.role is link.connector)
+                return link.connector is Role.IPSECCTL or any(one.alive and one.pid == pid for one in of_role)
         return False
 
-    def on_refused(self, link: Link, reason: str) -> None:
+    def on_refused(self, link: Link, reason: str, peer: bytes) -> None:
         """A message to the supervisor itself was refused."""
-        self._restart(link.connector, f"sent what was refused on {link.name}: {reason}")
+        self._restart(_speaker(link.connector, peer), f"sent what was refused on {link.name}: {reason}")
 
-    def child_gone(self, role: Role) -> None:
-        """The process of `role` has ended."""
-        self._holdings.watchdog.forget(role)
-        self._holdings.monitor.say("role-down", f"{role.value} is gone: {self._holdings.children[role].last_exit}")
+    def know_workers(self, count: int) -> None:
+        """A policy says how many workers there are: those that are up already may have what is theirs."""
+        self._holdings.ike_workers = count
+        for name in self._holdings.worker_names:
+            child = self._holdings.children.get(name)
+            if child is not None and child.state is ChildState.UP:
+                self._restore(name)
+
+    def child_gone(self, child: Child) -> None:
+        """Its process has ended."""
+        name, role = child.name, child.row.role
+        self._holdings.watchdog.forget(name)
+        self._holdings.monitor.say("role-down", f"{name} is gone: {child.last_exit}")
         if role is Role.KERNEL_AGENT:
             self._holdings.data_path.agent_went()
         elif role is Role.POLICY_LOADER:
             self._holdings.policy.loader_went()
         elif role is Role.IKE_WORKER:
-            self._holdings.worker_ready = False
-            self._holdings.wishes.worker_went()
-            self._drop_suspects(self._holdings.children[role].faults)
+            self._holdings.ready.discard(name)
+            self._holdings.wishes.worker_went(name)
+            self._drop_suspects(child)
 
-    def _drop_suspects(self, faults: int) -> None:
+    def _drop_suspects(self, worker: Child) -> None:
         """A worker that fails again and again may do so over an IKE SA it is given back: the newest are dropped first.
 
         What was saved before has been restored before. One, then two, four ...: any number is gone after a few deaths.
         """
-        if faults < FAULTS_BEFORE_DROP or not self._holdings.store:
+        faults, store = worker.faults, self._holdings.store_of(worker.name)
+        if faults < FAULTS_BEFORE_DROP or not store:
             return
-        dropped = self._holdings.store.drop_newest(2 ** (faults - FAULTS_BEFORE_DROP))
-        log.error("ike_worker failed %d times: %d IKE SAs, the last saved, are not restored any more", faults, dropped)
+        dropped = store.drop_newest(2 ** (faults - FAULTS_BEFORE_DROP))
+        log.error(
+            "%s failed %d times: %d IKE SAs, the last saved, are not restored any more", worker.name, faults, dropped
+        )
 
     def _life_handlers(self, role: Role) -> dict[type, Handler]:
         watchdog, summaries = self._holdings.watchdog, self._holdings.summaries
 
-        def on_health_answer(message: m.HealthAnswer, _peer: bytes) -> None:
-            watchdog.answered(role, message.sequence, message.refused_messages)
+        def on_health_answer(message: m.HealthAnswer, peer: bytes) -> None:
+            watchdog.answered(_speaker(role, peer), message.sequence, message.refused_messages)
 
-        def on_stopped(message: m.Stopped, _peer: bytes) -> None:
-            summaries[role] = message.summary
+        def on_stopped(message: m.Stopped, peer: bytes) -> None:
+            summaries[_speaker(role, peer)] = message.summary
 
         return {
-            m.Hello: lambda message, _peer: self._on_hello(role, message),
+            m.Hello: lambda message, peer: self._on_hello(_speaker(role, peer), message),
             m.HealthAnswer: on_health_answer,
-            m.SenderMisbehaved: lambda message, _peer: self._on_sender_misbehaved(role, message),
+            m.SenderMisbehaved: lambda message, peer: self._on_sender_misbehaved(_speaker(role, peer), message),
             m.Stopped: on_stopped,
         }
 
-    def _on_hello(self, role: Role, message: m.Hello) -> None:
-        child = self._holdings.children[role]
-        if not child.said_hello(message.pid):
-            log.warning("%s: a Hello from pid %d, which is not its process", role.value, message.pid)
+    def _on_hello(self, name: str, message: m.Hello) -> None:
+        child = self._holdings.children.get(name)
+        if child is None or not child.said_hello(message.pid):
+            log.warning("%s: a Hello from pid %d, which is not its process", name, message.pid)
             return
-        log.info("%s is up, pid %d", role.value, child.pid)
-        self._holdings.monitor.say("role-up", f"{role.value} is up, pid {child.pid}")
-        self._holdings.watchdog.watch(role)
+        log.info("%s is up, pid %d", name, child.pid)
+        self._holdings.monitor.say("role-up", f"{name} is up, pid {child.pid}")
+        self._holdings.watchdog.watch(name)
         self._on_up()
-        if role is Role.POLICY_LOADER:
+        if child.row.role is Role.POLICY_LOADER:
             self._holdings.policy.loader_came()
-        elif role is Role.IKE_WORKER:
-            for chunk in self._holdings.store.restore():
-                self._channels.send(role, chunk)
+        elif child.row.role is Role.IKE_WORKER and self._holdings.ike_workers:
+            self._restore(name)
 
-    def _on_sender_misbehaved(self, reporter: Role, message: m.SenderMisbehaved) -> None:
+    def _restore(self, worker: str) -> None:
+        for chunk in self._holdings.store_of(worker).restore(self._holdings.ike_workers):
+            self._channels.send(Role.IKE_WORKER, chunk, worker.encode())
+
+    def _on_sender_misbehaved(self, reporter: str, message: m.SenderMisbehaved) -> None:
         link = next((link for link in LINKS if link.name == message.link), None)
-        if link is None or reporter not in (link.binder, link.connector):
+        child = self._holdings.children.get(reporter)
+        if child is None:
+            return
+        if link is None or child.row.role not in (link.binder, link.connector):
             self._restart(reporter, f"spoke of link {message.link!r:.40}, which is not its own")
             return
-        sender = link.connector if reporter is link.binder else link.binder
-        self._restart(sender, f"{reporter.value} refused what it sent on {link.name}: {message.reason}")
+        sender = _speaker(link.connector, message.sender.encode()) if child.row.role is link.binder else link.binder
+        self._restart(sender, f"{reporter} refused what it sent on {link.name}: {message.reason}")
 
-    def _restart(self, role: Role, reason: str) -> None:
-        child = self._holdings.children.get(role)
+    def _restart(self, name: str, reason: str) -> None:
+        child = self._holdings.children.get(name)
         if child is not None:
             child.kill(reason)
 
@@ -212,16 +250,23 @@ class Conversations:
         self._holdings.names.forget_before(policy.oldest_generation)
         self._holdings.names.resolve(message, answer)
 
-    def _on_save_ike_sas(self, message: m.SaveIkeSas, _peer: bytes) -> None:
+    def _on_save_ike_sas(self, message: m.SaveIkeSas, peer: bytes) -> None:
+        worker = name_of(peer)
         try:
-            self._holdings.store.save(message)
+            self._holdings.store_of(worker).save(message)
         except StoreFull as error:
-            self._restart(Role.IKE_WORKER, str(error))
+            self._restart(worker, str(error))
             return
-        self._channels.send(Role.IKE_WORKER, m.IkeSasSaved(sequence=message.sequence))
+        self._channels.send(Role.IKE_WORKER, m.IkeSasSaved(sequence=message.sequence), peer)
 
-    def _on_worker_ready(self, message: m.WorkerReady, _peer: bytes) -> None:
-        self._holdings.worker_ready = True
+    def _on_worker_ready(self, message: m.WorkerReady, peer: bytes) -> None:
+        worker = name_of(peer)
+        self._holdings.ready.add(worker)
         self._holdings.monitor.worker_came()
-        self._holdings.tunnels.keep_only(self._holdings.store)
-        log.info("ike_worker is ready with %d IKE SAs", message.ike_sas)
+        self._holdings.tunnels.keep_only(self._holdings.store_of(worker), worker)
+        log.info("%s is ready with %d IKE SAs", worker, message.ike_sas)
+
+
+def _speaker(role: Role, peer: bytes) -> str:
+    """The name of the process of `role` that speaks; only of workers there may be several."""
+    return (name_of(peer) or Role.IKE_WORKER) if role is Role.IKE_WORKER else role

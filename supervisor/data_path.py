@@ -23,6 +23,7 @@ class DataPathKeeper:
         self.in_use = False
         """The present agent has it."""
         self.failure = ""
+        self.ike_workers = 1
         self.logs_unmatched = False
         """Packets that no rule matches are logged."""
         self._send = send
@@ -47,7 +48,7 @@ class DataPathKeeper:
         if self.kind is not None:
             self.failure = ""
             interface = TUN_INTERFACE if self.kind is DataPathKind.USERSPACE else ""
-            self._send(m.UseDataPath(kind=self.kind, tun_interface=interface))
+            self._send(m.UseDataPath(kind=self.kind, tun_interface=interface, ike_workers=self.ike_workers))
 
     def agent_went(self) -> None:
         """The agent is gone; what it put into the kernel goes on."""

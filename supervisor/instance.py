@@ -1,5 +1,6 @@
 """A running instance: its loop, links and children, and what goes on between its start and its stop."""
 
+import dataclasses
 import enum
 import logging
 import os
@@ -36,7 +37,7 @@ from supervisor.role_table import RoleRow
 from supervisor.run_directory import RunDirectory, SavedRole, SavedState
 from supervisor.settings import Settings
 from supervisor.signals import Signals
-from supervisor.sockets import Descriptors
+from supervisor.sockets import Descriptors, open_more_workers
 from supervisor.spawn import spawn
 from supervisor.status import (
     backup_findings,
@@ -102,18 +103,18 @@ class Instance:
             ),
             data_path=DataPathKeeper(lambda message: self.channels.send(Role.KERNEL_AGENT, message)),
             watchdog=Watchdog(
-                lambda role, sequence: self.channels.send(role, m.HealthQuestion(sequence=sequence)),
+                lambda name, sequence: self._send_to(name, m.HealthQuestion(sequence=sequence)),
             ),
             names=NameResolver(self.loop),
             wishes=OperatorWishes(
                 self.loop,
-                lambda message: self.channels.send(Role.IKE_WORKER, message),
+                self._send_to,
                 lambda peer, message: self.channels.send(Role.IPSECCTL, message, peer),
-                lambda: self.holdings.worker_ready,
+                lambda: self.holdings.worker_names if self.holdings.workers_ready else (),
             ),
             monitor=Monitor(
                 lambda peer, message: self.channels.send(Role.IPSECCTL, message, peer),
-                lambda on: self.channels.send(Role.IKE_WORKER, w.WatchSas(on=on)),
+                lambda on: [self._send_to(name, w.WatchSas(on=on)) for name in self.holdings.worker_names],
             ),
         )
         self.holdings.data_path.log_unmatched(settings.log_unmatched)
@@ -140,7 +141,7 @@ class Instance:
         self._was_secure: bool | None = None
         self._status_socket: StatusSocket | None = None
         for row in table:
-            self.holdings.children[row.role] = Child(row, self.loop, self._spawn, self._on_child_gone)
+            self.holdings.children[row.name] = Child(row, self.loop, self._spawn, self._on_child_gone)
         self._signals = Signals(
             self.loop,
             {
@@ -155,8 +156,20 @@ class Instance:
     def open_links(self) -> None:
         """Opens the links to the children and to ipsecctl."""
         self._conversations.open()
-        self.channels.open(CONTROL, self.control.handlers(), lambda _link, _reason: None)
+        self.channels.open(CONTROL, self.control.handlers(), lambda *_refused: None)
         self._status_socket = StatusSocket(self.loop, self.settings.instance, lambda: self.status().to_json())
+
+    def set_workers(self, count: int) -> tuple[Child, ...]:
+        """There are to be so many IKE workers, for the life of the instance; those that are not started yet."""
+        first = next(row for row in self.table if row.role is Role.IKE_WORKER)
+        more = tuple(dataclasses.replace(first, index=index) for index in range(1, count))
+        open_more_workers(self.descriptors, count)
+        self.table += more
+        for row in more:
+            self.holdings.children[row.name] = Child(row, self.loop, self._spawn, self._on_child_gone)
+        self.holdings.data_path.ike_workers = count
+        self._conversations.know_workers(count)
+        return tuple(self.holdings.children[row.name] for row in more)
 
     def run(self) -> None:
         """Goes round until somebody wants it to stop."""
@@ -189,8 +202,8 @@ class Instance:
         roles: list[RoleStatus] = []
         findings: list[Finding] = []
         for row in self._wanted_rows():
-            child = holdings.children[row.role]
-            role = role_status(child, watchdog.refused_messages(row.role), now, watchdog.silent_s(row.role, now))
+            child = holdings.children[row.name]
+            role = role_status(child, watchdog.refused_messages(row.name), now, watchdog.silent_s(row.name, now))
             roles.append(role)
             findings += role_findings(child, role)
         findings += policy_findings(holdings.policy, holdings.data_path)
@@ -221,7 +234,7 @@ class Instance:
                 *manual_reports(holdings.policy, now),
             ),
             down=holdings.rules.down({child.rule for tunnel in tunnels for child in tunnel.children}),
-            stored_ike_sas=len(holdings.store),
+            stored_ike_sas=sum(len(store) for store in holdings.stores.values()),
             refused_messages=self.channels.refused_messages,
             findings=tuple(findings),
         )
@@ -229,7 +242,7 @@ class Instance:
     def save_state(self) -> None:
         """Writes the saved information; OSError if the disk is full."""
         kind = self.holdings.data_path.kind
-        children = (self.holdings.children[row.role] for row in self.table)
+        children = (self.holdings.children[row.name] for row in self.table)
         self.directory.write_state(
             SavedState(
                 pid=self._identity.pid,
@@ -273,6 +286,10 @@ class Instance:
         self._signals.close()
         self.descriptors.close_all()
 
+    def _send_to(self, name: str, message: object) -> bool:
+        """Speaks to the process of this name."""
+        return self.channels.send(self.holdings.children[name].row.role, message, name.encode())
+
     def _spawn(self, row: RoleRow) -> "subprocess.Popen[bytes]":
         log_to = self._log_file.write_end if self._log_file is not None else None
         return spawn(row, self.settings, self.descriptors, log_to)
@@ -281,7 +298,7 @@ class Instance:
         """The rows of the roles that this instance has with its data path."""
         children = self.holdings.children
         return tuple(
-            row for row in self.table if not row.userspace_only or children[row.role].state is not ChildState.DOWN
+            row for row in self.table if not row.userspace_only or children[row.name].state is not ChildState.DOWN
         )
 
     def _reap(self) -> None:
@@ -291,17 +308,19 @@ class Instance:
     def _on_child_gone(self, child: Child) -> None:
         if self.phase is Phase.STARTING and child.row.role in ENFORCERS:
             self.start_error = self.start_error or (f"{child.name} died while it started: {child.last_exit}",)
-        self._conversations.child_gone(child.row.role)
+        self._conversations.child_gone(child)
 
     def _tick(self) -> None:
         self.loop.call_later(INTERVAL_S, self._tick)
         self._watch_secure_mode()
         now = time.monotonic()
-        for role in self.holdings.watchdog.tick(now):
-            self.holdings.children[role].kill("it does not answer")
-        worker = self.holdings.children[Role.IKE_WORKER]
-        if not self.holdings.worker_ready and now - worker.started_at > READY_WITHIN_S and self._could_be_ready():
-            worker.kill(f"it is not ready after {READY_WITHIN_S:g} s")
+        for name in self.holdings.watchdog.tick(now):
+            self.holdings.children[name].kill("it does not answer")
+        for name in self.holdings.worker_names:
+            worker = self.holdings.children[name]
+            waited = now - worker.started_at > READY_WITHIN_S
+            if name not in self.holdings.ready and waited and self._could_be_ready():
+                worker.kill(f"it is not ready after {READY_WITHIN_S:g} s")
 
     def _watch_secure_mode(self) -> None:
         """Whoever has changed it: for those who listen."""
@@ -350,6 +369,11 @@ class Instance:
         if policy is not None and policy.parsed is not None:
             waits = self.reloads.confirm_within_s() > 0
             lines += self._mode.follow(policy.parsed.unmatched, to_be_confirmed=waits)
+        if policy is not None and policy.parsed is not None and policy.parsed.ike_workers != self.holdings.ike_workers:
+            lines += (
+                f"warning: ike_workers = {policy.parsed.ike_workers} takes effect with the next start only: "
+                f"there are {self.holdings.ike_workers}",
+            )
         wish = policy.parsed.data_path if policy is not None and policy.parsed is not None else DataPathKind.AUTO
         if wish not in (DataPathKind.AUTO, self.holdings.data_path.kind):
             lines += ("warning: another data_path takes effect with the next start only",)

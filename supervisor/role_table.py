@@ -1,6 +1,6 @@
 """The roles that a supervisor starts: one row each, in the order of starting; stopping goes the other way."""
 
-from ipc.roles import MODULES, Role
+from ipc.roles import MODULES, Role, process_name
 from ipc.value import value
 
 
@@ -17,6 +17,13 @@ class RoleRow:
     """Only where user space does ESP."""
     stop_deadline_s: float
     """How long it has for what it must finish at a stop."""
+    index: int = 0
+    """Which of several processes of the role."""
+
+    @property
+    def name(self) -> str:
+        """Of the process, on its links and for people."""
+        return process_name(self.role, self.index)
 
 
 ROLE_TABLE: tuple[RoleRow, ...] = (

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from ipc import messages as m
+from ipc.roles import Role
 from ipc.status import DownRule
 from ipc.types import StartAction
 
@@ -17,21 +18,28 @@ NOTHING_TRIED = {
 
 
 class Rules:
-    """The protect rules as last told, by name."""
+    """The protect rules as last told, by worker and name."""
 
     def __init__(self) -> None:
-        self._by_name: dict[str, m.RuleState] = {}
+        self._of_worker: dict[str, dict[str, m.RuleState]] = {}
 
-    def change(self, message: m.RulesChanged) -> None:
+    def change(self, message: m.RulesChanged, worker: str = Role.IKE_WORKER) -> None:
         """Takes over what changed."""
+        by_name = self._of_worker.setdefault(worker, {})
         if message.fresh:
-            self._by_name.clear()
+            by_name.clear()
         for rule in message.rules:
-            if rule.name in self._by_name or len(self._by_name) < MAX_RULES:
-                self._by_name[rule.name] = rule
+            if rule.name in by_name or len(by_name) < MAX_RULES:
+                by_name[rule.name] = rule
 
     def down(self, up: Collection[str]) -> tuple[DownRule, ...]:
-        """The rules that are not among those `up`, in the order of the policy."""
+        """The rules that are not among those `up`, in the order of the policy.
+
+        Each worker knows all rules; of one that it does not negotiate it has nothing to tell.
+        """
+        told: dict[str, m.RuleState] = {}
+        for by_name in self._of_worker.values():
+            told.update({rule.name: rule for rule in by_name.values() if rule.reason or rule.name not in told})
         return tuple(
             DownRule(
                 rule=rule.name,
@@ -39,6 +47,6 @@ class Rules:
                 start=rule.start.name.lower().replace("_", "-"),
                 reason=rule.reason or NOTHING_TRIED[rule.start],
             )
-            for rule in self._by_name.values()
+            for rule in told.values()
             if rule.name not in up
         )

@@ -36,7 +36,7 @@ class Shutdown:
     def run(self) -> tuple[str, ...]:
         """Ends and removes everything but the lock; a line for each step that had something to do."""
         self._instance.phase = Phase.STOPPING
-        children = [self._instance.holdings.children[row.role] for row in reversed(self._instance.table)]
+        children = [self._instance.holdings.children[row.name] for row in reversed(self._instance.table)]
         was_up = {child for child in children if child.state is ChildState.UP}
         for child in children:
             child.stop()

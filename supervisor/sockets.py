@@ -15,7 +15,7 @@ import psutil
 
 from ipc.links import Link, socket_path
 from ipc.ownership import OUTER_MARK, TUN_INTERFACE
-from ipc.roles import uid_of
+from ipc.roles import Role, process_name, uid_of
 from supervisor import reuseport
 from supervisor.bypass import bypass
 from supervisor.errors import StartFailed
@@ -78,38 +78,70 @@ class Descriptors:
         self._open.clear()
 
 
-def open_ike_sockets(descriptors: Descriptors) -> None:
-    """UDP 500 and 4500 of the worker; StartFailed names the process that has a port already.
+def name_for(process: str, name: str) -> str:
+    """Under which name we keep what the process of this name knows as `name`: each of several has its own."""
+    return f"{process}:{name}" if process.startswith(f"{Role.IKE_WORKER.value}-") else name
 
-    The worker's 4500 is the first of its SO_REUSEPORT group, which makes its place WORKER_INDEX.
-    """
+
+def open_ike_sockets(descriptors: Descriptors) -> None:
+    """UDP 500 and 4500 of the first worker; StartFailed names the process that has a port already."""
     for version, family in FAMILIES.items():
         if not _family_works(family):
             log.warning("this host has no IP%s", version)
             continue
         for port in (IKE_PORT, NAT_T_PORT):
             _probe_port(family, port)
-        for port, program in ((IKE_PORT, reuseport.PORT_500), (NAT_T_PORT, reuseport.PORT_4500)):
-            descriptors.add_socket(f"udp{port}-{version}", _outer_udp(family, port))
-            strangers = _outer_udp(family, port)
-            strangers.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, STRANGERS_BUFFER_BYTES)
-            reuseport.steer(strangers, program)
-            descriptors.add_socket(f"udp{port}-strangers-{version}", strangers)
-        # Never sends: the worker connects it to learn from which address routing would send to a peer.
-        descriptors.add_socket(f"route-{version}", _outer_unbound(family))
+        _open_of_worker(descriptors, Role.IKE_WORKER, version)
+    _steer(descriptors, 1, userspace=False)
 
 
-def open_userspace(descriptors: Descriptors) -> None:
-    """What the user-space data path needs, under names that start with "data:" where the worker has one like it."""
+def open_more_workers(descriptors: Descriptors, workers: int) -> None:
+    """The same for the second worker and those after it, of `workers`.
+
+    The place of a socket in its SO_REUSEPORT group is the order in which they are bound: that of a worker's first one
+    is `reuseport.ike_index`.
+    """
+    for index in range(1, workers):
+        for version in FAMILIES:
+            if descriptors.has(f"udp500-{version}"):
+                _open_of_worker(descriptors, process_name(Role.IKE_WORKER, index), version)
+    _steer(descriptors, workers, userspace=False)
+
+
+def _open_of_worker(descriptors: Descriptors, worker: str, version: str) -> None:
+    family = FAMILIES[version]
+    for port in (IKE_PORT, NAT_T_PORT):
+        descriptors.add_socket(name_for(worker, f"udp{port}-{version}"), _outer_udp(family, port))
+        strangers = _outer_udp(family, port)
+        strangers.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, STRANGERS_BUFFER_BYTES)
+        descriptors.add_socket(name_for(worker, f"udp{port}-strangers-{version}"), strangers)
+    # Never sends: the worker connects it to learn from which address routing would send to a peer.
+    descriptors.add_socket(name_for(worker, f"route-{version}"), _outer_unbound(family))
+
+
+def _steer(descriptors: Descriptors, workers: int, *, userspace: bool) -> None:
+    programs = {IKE_PORT: reuseport.port_500(workers), NAT_T_PORT: reuseport.port_4500(workers, userspace=userspace)}
+    for version, family in FAMILIES.items():
+        for port, program in programs.items():
+            name = f"udp{port}-{version}"
+            if descriptors.has(name):
+                with socket.socket(family, socket.SOCK_DGRAM, fileno=os.dup(descriptors.number(name))) as sock:
+                    reuseport.steer(sock, program)
+
+
+def open_userspace(descriptors: Descriptors, workers: int = 1) -> None:
+    """What the user-space data path needs, under names that start with "data:" where the worker has one like it.
+
+    The sockets of all workers are there: those of the data path stand behind them in their group.
+    """
     descriptors.add("tun", _open_tun())
     descriptors.add("counters", _open_counters())
     for version, family in FAMILIES.items():
         if not descriptors.has(f"udp4500-{version}"):
             continue
         descriptors.add_socket(f"esp-{version}", _outer_esp(family))
-        shared = _outer_udp(family, NAT_T_PORT)
-        reuseport.steer(shared, reuseport.PORT_4500_USERSPACE)
-        descriptors.add_socket(f"data:udp4500-{version}", shared)
+        descriptors.add_socket(f"data:udp4500-{version}", _outer_udp(family, NAT_T_PORT))
+    _steer(descriptors, workers, userspace=True)
 
 
 def take_kernel_esp(descriptors: Descriptors) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import ipc
 from ipc import patience
 from ipc.links import links_of
-from ipc.process import DESCRIPTORS_VARIABLE, LISTENER_PREFIX, LOG_LEVEL_VARIABLE, SUPERVISOR_OPTION
+from ipc.process import DESCRIPTORS_VARIABLE, LISTENER_PREFIX, LOG_LEVEL_VARIABLE, SUPERVISOR_OPTION, WORKER_OPTION
 from ipc.roles import Role, module_command
 from supervisor.role_table import RoleRow
 from supervisor.settings import Settings
-from supervisor.sockets import Descriptors
+from supervisor.sockets import Descriptors, name_for
 
 SAFE_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 PYTHON_PATH_VARIABLE = "PYTHONPATH"
@@ -40,7 +40,7 @@ def descriptors_of(row: RoleRow, descriptors: Descriptors) -> dict[str, int]:
     """What `row` inherits: name as it knows it, to descriptor. A family that this host lacks is left out."""
     wanted = {}
     for name in row.descriptors:
-        own = f"data:{name}" if row.role is Role.DATA_PATH and name.startswith("udp") else name
+        own = f"data:{name}" if row.role is Role.DATA_PATH and name.startswith("udp") else name_for(row.name, name)
         if descriptors.has(own):
             wanted[name] = descriptors.number(own)
     for link in links_of(row.role):
@@ -56,7 +56,9 @@ def spawn(row: RoleRow, settings: Settings, descriptors: Descriptors, log: int |
     environment = base_environment()
     environment[DESCRIPTORS_VARIABLE] = ",".join(f"{name}={number}" for name, number in handed.items())
     environment[LOG_LEVEL_VARIABLE] = settings.log_level
-    arguments = ("--instance", settings.instance, SUPERVISOR_OPTION, str(os.getpid()))
+    arguments = ["--instance", settings.instance, SUPERVISOR_OPTION, str(os.getpid())]
+    if row.index:
+        arguments += [WORKER_OPTION, str(row.index)]
     return subprocess.Popen(
         module_command(row.module, *arguments),
         stdin=subprocess.DEVNULL,

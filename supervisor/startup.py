@@ -61,6 +61,7 @@ class Startup:
         self._start(Role.IKE_WORKER)
         self._until("the kernel agent to say what this kernel can do", self._agent_is_ready)
         parsed = self._parsed_policy()
+        self._start_more_workers(parsed)
         self._open_data_path(parsed)
         # The agent's answer has the loader enforce the policy, here as after every later start of the agent.
         self._holdings.data_path.use()
@@ -88,6 +89,15 @@ class Startup:
         instance.take_over_forwarding()
         instance.save_state()
 
+    def _start_more_workers(self, parsed: m.PolicyParsed) -> None:
+        """Before the data path, whose place among the sockets of UDP 4500 is behind theirs."""
+        try:
+            more = self._instance.set_workers(parsed.ike_workers)
+        except OSError as error:
+            raise StartFailed(f"the sockets of {parsed.ike_workers} IKE workers can't be made: {error}") from error
+        for child in more:
+            child.start()
+
     def _open_data_path(self, parsed: m.PolicyParsed) -> None:
         present = [name for _, name in socket.if_nameindex()]
         for interface in parsed.interfaces:
@@ -98,7 +108,7 @@ class Startup:
             if kind is DataPathKind.KERNEL:
                 sockets.take_kernel_esp(self._instance.descriptors)
                 return
-            sockets.open_userspace(self._instance.descriptors)
+            sockets.open_userspace(self._instance.descriptors, parsed.ike_workers)
         except OSError as error:
             raise StartFailed(f"the {kind.name.lower()} data path can't be had: {error}") from error
         self._start(Role.DATA_PATH)
@@ -135,7 +145,7 @@ class Startup:
         return self._holdings.data_path.capability is not None
 
     def _all_ready(self) -> bool:
-        return self._holdings.worker_ready and all(child.state is ChildState.UP for child in self._started())
+        return self._holdings.workers_ready and all(child.state is ChildState.UP for child in self._started())
 
     def _failing(self) -> tuple[Child, ...]:
         """The roles that died too often, or, when the time is over, that died at all and are not up."""

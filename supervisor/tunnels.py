@@ -1,6 +1,7 @@
 """What the worker has told of its IKE SAs, kept for status."""
 
 from ipc import messages as m
+from ipc.roles import Role
 from supervisor.store import Store
 
 
@@ -10,22 +11,25 @@ def own_spi(tunnel: m.IkeSaStatus) -> bytes:
 
 
 class Tunnels:
-    """The IKE SAs as last told, by own SPI."""
+    """The IKE SAs as last told, by worker and own SPI."""
 
     def __init__(self) -> None:
-        self._by_spi: dict[bytes, m.IkeSaStatus] = {}
+        self._of_worker: dict[str, dict[bytes, m.IkeSaStatus]] = {}
 
-    def change(self, message: m.TunnelsChanged) -> None:
+    def change(self, message: m.TunnelsChanged, worker: str = Role.IKE_WORKER) -> None:
         """Takes over what changed and what is gone."""
+        by_spi = self._of_worker.setdefault(worker, {})
         for spi in message.gone:
-            self._by_spi.pop(spi, None)
+            by_spi.pop(spi, None)
         for tunnel in message.changed:
-            self._by_spi[own_spi(tunnel)] = tunnel
+            by_spi[own_spi(tunnel)] = tunnel
 
-    def keep_only(self, store: Store) -> None:
-        """Forgets what a worker that died had not saved: it is gone with that worker."""
-        self._by_spi = {spi: tunnel for spi, tunnel in self._by_spi.items() if spi in store}
+    def keep_only(self, store: Store, worker: str = Role.IKE_WORKER) -> None:
+        """Forgets what a worker that died had not saved in its store: it is gone with that worker."""
+        by_spi = self._of_worker.get(worker, {})
+        self._of_worker[worker] = {spi: tunnel for spi, tunnel in by_spi.items() if spi in store}
 
     def all(self) -> tuple[m.IkeSaStatus, ...]:
         """All of them, by peer."""
-        return tuple(sorted(self._by_spi.values(), key=lambda tunnel: (tunnel.peer, own_spi(tunnel))))
+        told = (tunnel for by_spi in self._of_worker.values() for tunnel in by_spi.values())
+        return tuple(sorted(told, key=lambda tunnel: (tunnel.peer, own_spi(tunnel))))

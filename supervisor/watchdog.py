@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ipc.patience import patient
-from ipc.roles import Role
 
 INTERVAL_S = 2.0
 SILENCE_S = patient(10.0)
@@ -19,42 +18,45 @@ class _Watched:
 
 
 class Watchdog:
-    """Who owes an answer, and since when. `ask(role, sequence)` sends a HealthQuestion, and says whether it went."""
+    """Who owes an answer, and since when; a role is meant by its process's name.
 
-    def __init__(self, ask: Callable[[Role, int], bool]) -> None:
+    `ask(role, sequence)` sends a HealthQuestion, and says whether it went.
+    """
+
+    def __init__(self, ask: Callable[[str, int], bool]) -> None:
         self._ask = ask
         self._sequence = 0
         self._last_tick: float | None = None
-        self._watched: dict[Role, _Watched] = {}
+        self._watched: dict[str, _Watched] = {}
 
-    def watch(self, role: Role) -> None:
+    def watch(self, role: str) -> None:
         """A process of `role` has come up; what an earlier one owed is forgotten."""
         self._watched[role] = _Watched()
 
-    def forget(self, role: Role) -> None:
+    def forget(self, role: str) -> None:
         """There is no process of `role` now."""
         self._watched.pop(role, None)
 
-    def answered(self, role: Role, sequence: int, refused_messages: int) -> None:
+    def answered(self, role: str, sequence: int, refused_messages: int) -> None:
         """`role` has answered a question."""
         watched = self._watched.get(role)
         if watched is not None and sequence <= self._sequence:
             watched.unanswered_since = None
             watched.refused_messages = refused_messages
 
-    def refused_messages(self, role: Role) -> int:
+    def refused_messages(self, role: str) -> int:
         """How many messages the present process of `role` says it has refused."""
         watched = self._watched.get(role)
         return watched.refused_messages if watched is not None else 0
 
-    def silent_s(self, role: Role, now: float) -> float:
+    def silent_s(self, role: str, now: float) -> float:
         """For how long `role` has owed an answer; 0 if it owes none, or if nobody has had time to hear it."""
         watched = self._watched.get(role)
         if watched is None or watched.unanswered_since is None or self._stood_still(now):
             return 0.0
         return now - watched.unanswered_since
 
-    def tick(self, now: float) -> tuple[Role, ...]:
+    def tick(self, now: float) -> tuple[str, ...]:
         """Asks everybody; the roles that have been silent for too long."""
         late = self._stood_still(now)
         self._last_tick = now

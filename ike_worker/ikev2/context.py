@@ -32,6 +32,7 @@ from ike_worker.ikev2.wire.authentication import Authentication
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wish import INHERITED_WISHES, Wish, WishKind
 from ipc.messages import CertificateData, Sa, SaName
+from ipc.roles import SPI_STEER_BYTE
 from ipc.types import AuthMethod, EndAction, IpAddress
 from ipc.value import value
 
@@ -125,6 +126,14 @@ class Response:
     ending: Ending = Ending.OURS
 
 
+@value
+class Place:
+    """Which of how many workers this one is. Each has IKE SAs of its own, known by a byte of their SPI."""
+
+    index: int = 0
+    workers: int = 1
+
+
 SourceAddress = Callable[[IpAddress], IpAddress | None]
 """From which of our addresses routing would send to this one; None if that is not known."""
 
@@ -136,6 +145,7 @@ class Context:
         self.random_bytes = random_bytes
         self.source_address = source_address
         self.now = 0.0
+        self.place = Place()
         self.policy = Policy()
         self.has_policy = False
         """Before the first policy nothing new is negotiated, but what was restored lives."""
@@ -233,6 +243,11 @@ class Context:
         self.reasons.other(self.now, sa, name, reason)
         self.events.append(events.NegotiationFailed(peer=sa.peer.name, rule=name, reason=reason))
 
+    def forget_strangers_to_policy(self) -> None:
+        """Forgets what is kept of rules and peers that are in the policy no more."""
+        self.upkeep.keep_only(self.policy.rule_ids)
+        self.reasons.failures.keep_only(self.policy.peer_names)
+
     # ------------------------------------------------------------------ work that asks
 
     def start(self, sa: IkeSa, work: Work[T], done: Callable[[T], None], failed: Callable[[Ikev2Error], None]) -> None:
@@ -243,11 +258,6 @@ class Context:
         """The answer to the question `token`; ignored if nobody waits for it any more."""
         job = self._jobs.pop(token, None)
         if job is not None:
-    def forget_strangers_to_policy(self) -> None:
-        """Forgets what is kept of rules and peers that are in the policy no more."""
-        self.upkeep.keep_only(self.policy.rule_ids)
-        self.reasons.failures.keep_only(self.policy.peer_names)
-
             self._go_on(job, value, None)
 
     def refuse(self, token: int, error: Ikev2Error) -> None:
@@ -334,9 +344,17 @@ class Context:
 
     def new_spi(self) -> bytes:
         """An SPI for an IKE SA of ours."""
-        while (spi := self.random_bytes(SPI_BYTES)) in self.ike_sas or spi == bytes(SPI_BYTES):
+        while (
+            (spi := self.random_bytes(SPI_BYTES)) in self.ike_sas
+            or spi == bytes(SPI_BYTES)
+            or not self._leads_here(spi)
+        ):
             pass
         return spi
+
+    def _leads_here(self, spi: bytes) -> bool:
+        """Whether what is sent to this SPI reaches this worker, of several."""
+        return spi[SPI_STEER_BYTE] % self.place.workers == self.place.index
 
     def add(self, sa: IkeSa) -> None:
         """Takes a new IKE SA into the tables."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ike_worker.ikev2 import dialogue, memory, snapshot, timers
 from ike_worker.ikev2.child_negotiation import is_served
-from ike_worker.ikev2.context import Context, OwnAuth, SourceAddress, Verdict
+from ike_worker.ikev2.context import Context, OwnAuth, Place, SourceAddress, Verdict
 from ike_worker.ikev2.datagram import Datagram, Endpoint
 from ike_worker.ikev2.errors import InvalidMajorVersion, RefusedHere, RemoteError
 from ike_worker.ikev2.events import AllClosed, Event, OrderEnded
@@ -73,6 +73,12 @@ class Engine:
         """Rules that an operator has ended, until they have no Child SA."""
         self._context = Context(random_bytes, source_address)
         self._closing = False
+        self._started: set[int] = set()
+        """At-start rules that were begun."""
+
+    def set_place(self, index: int, workers: int) -> None:
+        """Which of how many workers this is; before anything else."""
+        self._context.place = Place(index=index, workers=workers)
 
     # ------------------------------------------------------------------ policy
 
@@ -283,12 +289,6 @@ class Engine:
         elif peer.address is not None:
             context.wake(ike_sa_init.begin(context, peer, peer.address, wish))
 
-    def end_rule(self, rule_id: int, now: float, *, order: int = 0) -> None:
-        """Deletes the Child SAs of a rule, on both sides, and tries no more to have one; a packet may ask anew."""
-        context = self._enter(now)
-        self._orders.take(order, DownRule(rule_id=rule_id))
-        context.upkeep.give_up(rule_id)
-        self._ending.add(rule_id)
     def start_rules(self, now: float) -> None:
         """Negotiates what is to be up and has no Child SA.
 
@@ -302,6 +302,12 @@ class Engine:
             self.initiate(rule_id, now, keep_up=True)
         self._started = wanted
 
+    def end_rule(self, rule_id: int, now: float, *, order: int = 0) -> None:
+        """Deletes the Child SAs of a rule, on both sides, and tries no more to have one; a packet may ask anew."""
+        context = self._enter(now)
+        self._orders.take(order, DownRule(rule_id=rule_id))
+        context.upkeep.give_up(rule_id)
+        self._ending.add(rule_id)
         for sa in list(context.ike_sas.values()):
             wanted = [wish for wish in sa.all_wishes if not _creates(wish, rule_id)]
             if sa.state is State.CONNECTING and not wanted:
@@ -475,12 +481,6 @@ class Engine:
         context.changed, context.gone, context.upkeep.changed = {}, {}, False
         return changes
 
-    def snapshot(self, own_spi: bytes) -> IkeSaState:
-        """The whole state of an established IKE SA; KeyError if there is none of this SPI."""
-        return snapshot.take(self._context.ike_sas[own_spi])
-
-    def restore(self, state: IkeSaState, now: float) -> None:
-        """Takes over an IKE SA, before or after `set_policy`. What was under way goes on."""
     def take_new_failures(self) -> bool:
         """Whether `memory` holds failures that it did not hold when this was last called."""
         failures = self._context.reasons.failures
@@ -495,6 +495,12 @@ class Engine:
         """Takes over what another engine's `memory` was, before or after `set_policy`."""
         memory.restore(self._enter(now), what)
 
+    def snapshot(self, own_spi: bytes) -> IkeSaState:
+        """The whole state of an established IKE SA; KeyError if there is none of this SPI."""
+        return snapshot.take(self._context.ike_sas[own_spi])
+
+    def restore(self, state: IkeSaState, now: float) -> None:
+        """Takes over an IKE SA, before or after `set_policy`. What was under way goes on."""
         context = self._enter(now)
         sa = snapshot.rebuild(state)
         context.add(sa)

@@ -75,7 +75,7 @@ class Wire:
             run_directory=str(self.directory),
             handlers=dict.fromkeys(link.receivable(role), take),
             on_connected=connected.append,
-            on_refused=lambda _link, reason: refusals.append(reason),
+            on_refused=lambda _link, reason, _peer: refusals.append(reason),
         )
         gatekeeper.expect(link, uids)
         self._contexts.append(context)

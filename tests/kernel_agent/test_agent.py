@@ -41,7 +41,7 @@ class Conversation:
             Speech(
                 supervisor=lambda message: self.hear(self.supervisor, links.SUPERVISOR_AGENT, message),
                 loader=lambda message: self.hear(self.loader, links.LOADER_AGENT, message),
-                worker=lambda message: self.hear(self.worker, links.WORKER_AGENT, message),
+                worker=lambda message, _worker: self.hear(self.worker, links.WORKER_AGENT, message),
             ),
             Surroundings(
                 now=lambda: self.now,

@@ -94,7 +94,7 @@ class FakeChannel:
 
     def connect(self) -> None:
         self.connected = True
-        self._on_connected(b"peer")
+        self._on_connected(b"ike_worker")
 
     def peek(self) -> list[object]:
         """What was sent since the last time."""

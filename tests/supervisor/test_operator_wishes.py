@@ -25,9 +25,9 @@ class Desk:
         self.to_worker: list[w.OperatorWish] = []
         self.told: list[tuple[bytes, Any]] = []
         self.worker_ready = True
-        self.wishes = OperatorWishes(self.loop, self._wish, self._tell, lambda: self.worker_ready)
+        self.wishes = OperatorWishes(self.loop, self._wish, self._tell, lambda: ("ike_worker",) if self.worker_ready else ())
 
-    def _wish(self, message: object) -> bool:
+    def _wish(self, _worker: str, message: object) -> bool:
         assert isinstance(message, w.OperatorWish)
         self.to_worker.append(message)
         return True
@@ -108,7 +108,7 @@ def test_who_asks_for_keys_is_logged_and_they_are_not(caplog: pytest.LogCaptureF
 def test_a_worker_that_dies_over_it_or_is_not_there() -> None:
     desk = Desk()
     desk.ask(w.OperatorVerb.UP)
-    desk.wishes.worker_went()
+    desk.wishes.worker_went("ike_worker")
     assert (desk.done().exit_code, "died" in desk.done().lines[0]) == (1, True)
     desk.worker_ready = False
     desk.ask(w.OperatorVerb.UP, peer=b"next")
