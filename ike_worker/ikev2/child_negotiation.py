@@ -21,6 +21,7 @@ from ike_worker.ikev2.selection import (
     narrow,
     offer_esp,
     overlap,
+    with_groups,
 )
 from ike_worker.ikev2.states import ChildState
 from ike_worker.ikev2.wire.notify import Notify
@@ -28,6 +29,7 @@ from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.sa import SecurityAssociation
 from ike_worker.ikev2.wire.traffic_selectors import TrafficSelectorsInitiator, TrafficSelectorsResponder
 from ike_worker.ikev2.wish import Wish
+from ipc.algorithms import EspProposal
 from ipc.messages import NegotiationRule, Sa
 from ipc.types import Direction, Mode, StartAction, TrafficSelector
 from ipc.value import value
@@ -64,8 +66,20 @@ class SaPair:
 # ------------------------------------------------------------------ initiator
 
 
+def proposals_for(sa: IkeSa, rule: NegotiationRule, *, fresh: bool) -> tuple[EspProposal, ...]:
+    """The proposals of `rule`; with `fresh`, and where they name no groups, with those of the IKE SA.
+
+    Whether rekeys have a key exchange shows only in the first of them: IKE_AUTH negotiates no group (RFC 7296 section
+    1.2). Many peers insist on one, and fresh secrets are never the worse choice.
+    """
+    if not fresh:
+        return rule.esp_proposals
+    offered = (group for proposal in sa.peer.ike_proposals for group in proposal.key_exchange)
+    return with_groups(rule.esp_proposals, tuple(dict.fromkeys((sa.keyed.suite.key_exchange, *offered))))
+
+
 def offer(
-    rule: NegotiationRule, wish: Wish, spi: int, *, key_exchange: bool, old: ChildSa | None = None
+    sa: IkeSa, rule: NegotiationRule, wish: Wish, spi: int, *, key_exchange: bool, old: ChildSa | None = None
 ) -> list[Payload]:
     """SA, TSi, TSr and perhaps USE_TRANSPORT_MODE of a request.
 
@@ -73,7 +87,7 @@ def offer(
     """
     local, remote = offered_selectors(rule, wish) if old is None else (old.inbound.local, old.inbound.remote)
     payloads: list[Payload] = [
-        offer_esp(rule.esp_proposals, spi, key_exchange=key_exchange),
+        offer_esp(proposals_for(sa, rule, fresh=wish.fresh), spi, key_exchange=key_exchange),
         TrafficSelectorsInitiator(selectors=local),
         TrafficSelectorsResponder(selectors=remote),
     ]
@@ -140,12 +154,14 @@ def rest_to_ask_for(agreement: Agreement, contents: Contents, wish: Wish) -> Wis
     )
 
 
-def conclude(sa: IkeSa, rule: NegotiationRule, contents: Contents, *, key_exchange: bool) -> Agreement:
+def conclude(
+    sa: IkeSa, rule: NegotiationRule, contents: Contents, *, key_exchange: bool, fresh: bool = False
+) -> Agreement:
     """What the responder chose of our offer. Refused where that is not ours to accept."""
     payload = contents.need(SecurityAssociation)
     if len(payload.proposals) != 1:
         raise MalformedMessage(f"the responder chose {len(payload.proposals)} proposals")
-    chosen = choose_esp(rule.esp_proposals, payload, key_exchange=key_exchange)
+    chosen = choose_esp(proposals_for(sa, rule, fresh=fresh), payload, key_exchange=key_exchange)
     if chosen is None or not is_single_choice(payload):
         raise Refused(NotifyType.NO_PROPOSAL_CHOSEN, "the responder chose what was not offered")
     local, remote = nat_traversal.as_we_see_them(
@@ -192,6 +208,9 @@ def accept(
         if rule.mode is Mode.TRANSPORT and not transport:
             continue
         chosen = choose_esp(rule.esp_proposals, payload, key_exchange=key_exchange, wanted_group=group)
+        if chosen is None and key_exchange:
+            fresh = proposals_for(sa, rule, fresh=True)
+            chosen = choose_esp(fresh, payload, key_exchange=True, wanted_group=group)
         if chosen is not None:
             own, other = nat_traversal.as_we_see_them(sa.path, rule.mode, local=local, remote=remote)
             return Agreement(

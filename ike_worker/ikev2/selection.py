@@ -1,6 +1,7 @@
 """Choosing: proposals (RFC 7296 sections 2.7 and 3.3.6) and traffic selectors (section 2.9). Pure functions."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TypeVar
 
 from ike_worker.ikev2.crypto.keymat import ChildSuite, IkeSuite
@@ -87,6 +88,13 @@ def offer_esp(proposals: tuple[EspProposal, ...], spi: int, *, key_exchange: boo
             for number, proposal in enumerate(proposals, 1)
         )
     )
+
+
+def with_groups(proposals: tuple[EspProposal, ...], groups: tuple[KeyExchangeId, ...]) -> tuple[EspProposal, ...]:
+    """`proposals` with a key exchange by one of `groups`; unchanged if any of them has groups of its own."""
+    if any(proposal.key_exchange for proposal in proposals):
+        return proposals
+    return tuple(replace(proposal, key_exchange=groups) for proposal in proposals)
 
 
 def ike_answer(chosen: ChosenIke, spi: bytes = b"") -> SecurityAssociation:

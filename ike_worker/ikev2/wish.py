@@ -44,3 +44,5 @@ class Wish:
     """CREATE_CHILD: just the packet, nothing else of the rule (SINGLE_PAIR_REQUIRED)."""
     failed: bool = False
     """DELETE_IKE: the peer could not be authenticated, and is told so."""
+    fresh: bool = False
+    """CREATE_CHILD, REKEY_CHILD: with a key exchange, though the rule names none, since the peer insists on one."""

@@ -67,8 +67,9 @@ def request(context: Context, sa: IkeSa, wish: Wish) -> Work[Request | None]:
     if old is not None and old.state is not ChildState.REKEYING:
         return None
     nonce = context.new_nonce()
-    groups = [one for proposal in rule.esp_proposals for one in proposal.key_exchange]
-    payloads = negotiation.offer(rule, wish, spi, key_exchange=True, old=old)
+    proposals = negotiation.proposals_for(sa, rule, fresh=wish.fresh)
+    groups = [one for proposal in proposals for one in proposal.key_exchange]
+    payloads = negotiation.offer(sa, rule, wish, spi, key_exchange=True, old=old)
     payloads.insert(1, Nonce(data=nonce))
     seed = None
     if groups:
@@ -136,7 +137,7 @@ def _conclude(
     rule = context.policy.rule(pending.wish.rule_id)
     if rule is None:
         raise RefusedHere("the rule has gone from the policy")
-    agreement = negotiation.conclude(sa, rule, contents, key_exchange=True)
+    agreement = negotiation.conclude(sa, rule, contents, key_exchange=True, fresh=pending.wish.fresh)
     nonce_r = contents.need(Nonce).data
     shared = b""
     if agreement.suite.key_exchange is not KeyExchangeId.NONE:
@@ -222,6 +223,8 @@ def _on_error(context: Context, sa: IkeSa, pending: Pending, wrong: Notify) -> N
     if wrong.type == NotifyType.SINGLE_PAIR_REQUIRED and (narrower := negotiation.as_single_pair(wish)) is not None:
         sa.wishes.appendleft(narrower)
         return
+    if wrong.type == NotifyType.NO_PROPOSAL_CHOSEN and _try_fresh(context, sa, pending):
+        return
     reason = f"the peer answers {name_of(NotifyType, wrong.type)}"
     rule = context.policy.rule(wish.rule_id)
     context.reasons.child_refused_by_peer(context.now, sa, rule, wrong.type, auth=False)
@@ -244,13 +247,28 @@ def _try_group(context: Context, sa: IkeSa, pending: Pending, group: KeyExchange
     tried = pending.key_exchange
     if rule is None or group is None or tried is None or pending.wish.group:
         return False
-    if all(group not in proposal.key_exchange for proposal in rule.esp_proposals):
+    proposals = negotiation.proposals_for(sa, rule, fresh=pending.wish.fresh)
+    if all(group not in proposal.key_exchange for proposal in proposals):
         return False
+    _ask_again(sa, pending, replace(pending.wish, group=int(group)))
+    return True
+
+
+def _try_fresh(context: Context, sa: IkeSa, pending: Pending) -> bool:
+    """Asks again with a key exchange, if our proposals name none and that was not tried yet; see `proposals_for`."""
+    rule = context.policy.rule(pending.wish.rule_id)
+    if rule is None or pending.key_exchange is not None or pending.collided_spi_in in sa.children:
+        return False
+    log.info("%s: %s: the peer may insist on a key exchange: it gets one", sa, rule.name)
+    _ask_again(sa, pending, replace(pending.wish, fresh=True))
+    return True
+
+
+def _ask_again(sa: IkeSa, pending: Pending, wish: Wish) -> None:
     old = sa.children.get(pending.wish.spi_in)
     if old is not None and old.state is ChildState.REKEYING:
         enter(old, ChildState.INSTALLED)
-    sa.wishes.appendleft(replace(pending.wish, group=int(group)))
-    return True
+    sa.wishes.appendleft(wish)
 
 
 # ------------------------------------------------------------------ responder

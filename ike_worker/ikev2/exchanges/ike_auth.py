@@ -45,7 +45,7 @@ def request(context: Context, sa: IkeSa) -> Work[Request]:
             raise RefusedHere("the rule has gone from the policy")
         number = yield from context.allocate_spi(rule.rule_id)
         spi = number.to_bytes(4, "big")
-        child = negotiation.offer(rule, wish, number, key_exchange=False)
+        child = negotiation.offer(sa, rule, wish, number, key_exchange=False)
     sa.wishes.popleft()
     remote = sa.peer.remote_id
     payloads: list[Payload] = [

@@ -10,7 +10,18 @@ from ike_worker.ikev2.child_sa import DRAIN_S
 from ike_worker.ikev2.datagram import Datagram
 from ipc.algorithms import KeyExchangeId
 from ipc.types import Direction
-from tests.ike_worker.ikev2.two_sides import ESP, MORE_ID, RULE_ID, Side, World, describe, peer_of, rule_of, two_rules
+from tests.ike_worker.ikev2.two_sides import (
+    ESP,
+    IKE,
+    MORE_ID,
+    RULE_ID,
+    Side,
+    World,
+    describe,
+    peer_of,
+    rule_of,
+    two_rules,
+)
 
 REKEY = ["CREATE_CHILD_SA request", "CREATE_CHILD_SA response", "INFORMATIONAL request", "INFORMATIONAL response"]
 
@@ -89,8 +100,30 @@ def test_another_group_is_asked_for_in_a_rekey() -> None:
     world.agree(1)
 
 
-def test_a_peer_that_wants_no_fresh_key_exchange_keeps_the_old_child_sa() -> None:
+@pytest.mark.parametrize("who", ["alice", "bob"])
+def test_a_peer_that_insists_on_a_key_exchange_gets_one(who: str) -> None:
+    """IKE_AUTH does not show the difference, which many defaults have: with it, Child SAs would die at the rekey."""
     alice = rule_of("alice", esp_proposals=(replace(ESP, key_exchange=(KeyExchangeId.X25519,)),))
+    world = connected(alice={"rules": [alice]})
+    rekey(getattr(world, who))
+    world.run(5)
+    assert words(world) == (REKEY if who == "alice" else REKEY[:2] + REKEY)
+    world.agree(1)
+
+
+def test_a_peer_that_insists_on_another_group_is_asked_with_it() -> None:
+    groups = (KeyExchangeId.X25519, KeyExchangeId.ECP_256)
+    bob = rule_of("bob", esp_proposals=(replace(ESP, key_exchange=groups[1:]),))
+    peer = peer_of("alice", ike_proposals=(replace(IKE, key_exchange=groups),))
+    world = connected(alice={"peer": peer}, bob={"rules": [bob]})
+    rekey(world.alice)
+    world.run(5)
+    assert words(world) == REKEY[:2] * 2 + REKEY
+    world.agree(1)
+
+
+def test_a_peer_that_wants_no_fresh_key_exchange_keeps_the_old_child_sa() -> None:
+    alice = rule_of("alice", esp_proposals=(replace(ESP, key_exchange=(KeyExchangeId.ECP_256,)),))
     world = connected(alice={"rules": [alice]})
     rekey(world.alice)
     world.run(5)

@@ -597,7 +597,7 @@ def test_a_peer_that_can_not_rekey_has_everything_made_anew() -> None:
     assert s.alice.child(old) is None
 
 
-@pytest.mark.parametrize("kind", [NotifyType.TEMPORARY_FAILURE, NotifyType.NO_PROPOSAL_CHOSEN, 8191])
+@pytest.mark.parametrize("kind", [NotifyType.TEMPORARY_FAILURE, NotifyType.TS_UNACCEPTABLE, 8191])
 def test_an_answer_that_refuses_keeps_the_old_one(kind: int) -> None:
     s = Scenario()
     old, ask = s.alice.first.spi_in, s.alice.rekeys()

@@ -6,6 +6,7 @@ from ike_worker.ikev2.events import NegotiationFailed
 from ike_worker.ikev2.exchanges import create_child_sa
 from ike_worker.ikev2.iana import ExchangeType, NotifyType
 from ike_worker.ikev2.states import ChildState, State
+from ike_worker.ikev2.wire.key_exchange import KeyExchangePayload
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wire.traffic_selectors import TrafficSelectorsInitiator, TrafficSelectorsResponder
 from ike_worker.ikev2.wire.unknown import UnknownPayload
@@ -98,7 +99,6 @@ def test_two_that_one_side_asks_for_on_purpose_are_left_alone() -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        NotifyType.NO_PROPOSAL_CHOSEN,
         NotifyType.TS_UNACCEPTABLE,
         NotifyType.NO_ADDITIONAL_SAS,
         NotifyType.INVALID_SELECTORS,
@@ -108,6 +108,16 @@ def test_two_that_one_side_asks_for_on_purpose_are_left_alone() -> None:
 def test_a_refused_child_sa_is_not_asked_for_again(kind: int) -> None:
     s = Scenario(**two_rules())
     assert answer_to(s, s.alice.creates(MORE_ID), Notify(type=kind)) == []
+    assert s.alice.waits(300) == []
+    s.ends(children=1)
+
+
+def test_a_refused_proposal_is_offered_once_more_with_a_key_exchange() -> None:
+    s = Scenario(**two_rules())
+    refusal = Notify(type=NotifyType.NO_PROPOSAL_CHOSEN)
+    (again,) = answer_to(s, s.alice.creates(MORE_ID), refusal)
+    assert any(isinstance(payload, KeyExchangePayload) for payload in again.payloads)
+    assert answer_to(s, again, refusal) == []
     assert s.alice.waits(300) == []
     s.ends(children=1)
 
