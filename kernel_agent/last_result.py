@@ -1,8 +1,9 @@
 """What was worked out last, for when it is asked for again: a policy is checked, enforced, and looked after."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
+H = TypeVar("H", bound=Hashable)
 K = TypeVar("K")
 T = TypeVar("T")
 
@@ -35,3 +36,21 @@ class LastOfEach(Generic[K, T]):
         entries = [known.get(id(item)) or (item, self._work(item, *context)) for item in items]
         self._context, self._known = context, {id(entry[0]): entry for entry in entries}
         return tuple([entry[1] for entry in entries])
+
+
+class LastOfEqual(Generic[H, T]):
+    """As `LastOfEach`, for items that come anew each time, as the kernel's lists do: they are told apart by value."""
+
+    def __init__(self, work: Callable[[H], T]) -> None:
+        self._work = work
+        self._items: list[H] = []
+        self._known: dict[H, T] = {}
+        self._results: tuple[T, ...] = ()
+
+    def of(self, items: list[H]) -> tuple[T, ...]:
+        """As `work(item)` has it, for each; the same object for a list that is equal to the last one."""
+        if items != self._items:
+            known, work = self._known, self._work
+            self._known = {item: known[item] if item in known else work(item) for item in items}
+            self._items, self._results = items, tuple([self._known[item] for item in items])
+        return self._results

@@ -13,7 +13,7 @@ from typing import Any
 from ipc.ownership import ROUTE_PROTOCOL, RULE_PREFERENCE_FIRST
 from ipc.types import ANY_PORT, IpAddress, PortRange
 from ipc.value import value
-from kernel_agent.last_result import LastResult
+from kernel_agent.last_result import LastOfEqual, LastResult
 from kernel_agent.routes import IN_ORDER, Route, RoutingPlan, RoutingRule
 from kernel_agent.rtnl import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL, IFF_UP, ifaddrmsg, ifinfmsg
 from kernel_agent.xfrm import constants as c
@@ -71,6 +71,8 @@ class RoutingTable:
     def __init__(self, requests: RequestSocket) -> None:
         self._requests = requests
         self._packed = LastResult(_packed_plan)
+        self._rules = {family: LastOfEqual(_rule_of) for family in _FAMILIES}
+        self._routes = {family: LastOfEqual(_route_of) for family in _FAMILIES}
         self._installed: frozenset[bytes] = frozenset()
         """The rules that were installed last."""
 
@@ -104,20 +106,15 @@ class RoutingTable:
 
     def present(self) -> Present:
         """Our rules and routes that exist."""
+        rules = [one for family in _FAMILIES for one in self._rules[family].of(self._listed(_GETRULE, family))]
+        routes = [one for family in _FAMILIES for one in self._routes[family].of(self._listed(_GETROUTE, family))]
         return Present(
-            rules=tuple(
-                rule
-                for family in _FAMILIES
-                for body in self._requests.dump_bodies(_GETRULE, _HEADER.pack(family, *bytes(8)))
-                if (rule := _rule_of(body)) is not None
-            ),
-            routes=tuple(
-                route
-                for family in _FAMILIES
-                for body in self._requests.dump_bodies(_GETROUTE, _HEADER.pack(family, *bytes(8)))
-                if (route := _route_of(body)) is not None
-            ),
+            rules=tuple([rule for rule in rules if rule is not None]),
+            routes=tuple([route for route in routes if route is not None]),
         )
+
+    def _listed(self, kind: int, family: int) -> list[bytes]:
+        return self._requests.dump_bodies(kind, _HEADER.pack(family, *bytes(8)))
 
     def install(self, wanted: RoutingPlan) -> None:
         """Makes `wanted` our rules and routes, touching only what differs. OSError, and nothing has changed."""

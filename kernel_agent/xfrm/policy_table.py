@@ -2,12 +2,13 @@
 
 import errno
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from ipc.types import Direction
 from ipc.value import value
 from kernel_agent import ranks
 from kernel_agent.data_path import DataPathError
+from kernel_agent.last_result import LastOfEach, LastOfEqual, LastResult
 from kernel_agent.reconcile import PolicyDiff, policy_diff
 from kernel_agent.xfrm import messages
 from kernel_agent.xfrm.constants import SpdAttribute, XfrmMessage
@@ -29,9 +30,13 @@ _FAMILY_BYTES = {4: 4, 6: 16}
 class _Tables:
     """What the kernel has: our policies of rules and those of single SAs, and the keys of all that are not ours."""
 
-    ours: dict[bytes, PolicyEntry]
-    of_sas: dict[bytes, PolicyEntry]
-    foreign: set[bytes]
+    ours: Mapping[bytes, PolicyEntry]
+    of_sas: Mapping[bytes, PolicyEntry]
+    foreign: Collection[bytes]
+
+
+_Keyed = tuple[Policy, bytes]
+"""A policy and its key."""
 
 
 class PolicyTable:
@@ -39,7 +44,11 @@ class PolicyTable:
 
     def __init__(self, requests: RequestSocket) -> None:
         self._requests = requests
-        self._reader = messages.PolicyReader()
+        self._entries = LastOfEqual(messages.PolicyReader().read)
+        self._tables = LastResult(_tables_of)
+        self._keyed: LastOfEach[tuple[Policy, ...], tuple[_Keyed, ...]] = LastOfEach(_with_keys)
+        self._wanted = LastResult(self._ranked)
+        self._diff = LastResult(policy_diff)
         self._lengths: Counter[bytes] = Counter()
         """Prefix lengths of the policies for which the thresholds were chosen ..."""
         self._thresholds: dict[int, tuple[int, int]] = {}
@@ -56,7 +65,7 @@ class PolicyTable:
         DataPathError, and nothing has changed.
         """
         before = self._read().ours
-        wanted = _ranked(plan, before)
+        wanted = self._wanted.of(plan, before)
         self._lead_to(wanted, before)
         return before
 
@@ -64,7 +73,7 @@ class PolicyTable:
         """Of the policies of rules, by key."""
         return {key: entry.priority for key, entry in self._read().ours.items()}
 
-    def of_sas(self) -> dict[bytes, PolicyEntry]:
+    def of_sas(self) -> Mapping[bytes, PolicyEntry]:
         """The policies of single SAs (`sa_policies`), which `install` leaves alone."""
         return self._read().of_sas
 
@@ -75,7 +84,7 @@ class PolicyTable:
     def differences(self, plan: PolicyPlan) -> tuple[str, ...]:
         """What `install` would mend, in words, with an example of each kind; empty if nothing."""
         present = self._read().ours
-        diff = policy_diff(_ranked(plan, present), present)
+        diff = self._diff.of(self._wanted.of(plan, present), present)
         to_write = (*diff.first, *diff.then, *diff.last)
         kinds = (
             ("missing", [key for key in to_write if key not in present]),
@@ -91,8 +100,8 @@ class PolicyTable:
         them. `scratch` is empty afterwards.
         """
         tables = self._read()
-        wanted = _ranked(plan, tables.ours)
-        diff = policy_diff(wanted, tables.ours)
+        wanted = self._wanted.of(plan, tables.ours)
+        diff = self._diff.of(wanted, tables.ours)
         fresh = (*diff.first, *diff.then, *diff.last)
         for key in fresh:
             if key in tables.foreign and key not in tables.ours:
@@ -109,7 +118,7 @@ class PolicyTable:
     def remove_all(self) -> int:
         """Removes every policy of ours; returns how many there were."""
         tables = self._read()
-        present = tables.ours | tables.of_sas
+        present = {**tables.ours, **tables.of_sas}
         self._apply({}, present)
         if len(present) >= THRESHOLDS_FROM_POLICIES:
             for attribute, bits in ((SpdAttribute.IPV4_HTHRESH, 32), (SpdAttribute.IPV6_HTHRESH, 128)):
@@ -118,20 +127,45 @@ class PolicyTable:
         return len(present)
 
     def _read(self) -> _Tables:
-        ours: dict[bytes, PolicyEntry] = {}
-        of_sas: dict[bytes, PolicyEntry] = {}
-        foreign: set[bytes] = set()
-        read = self._reader.read
-        for body in self._requests.dump_bodies(XfrmMessage.GETPOLICY, _DUMP_QUESTION):
-            key, entry = read(body)
-            if messages.is_tagged(entry.index):
-                (of_sas if messages.is_of_sa(key) else ours)[key] = entry
-            else:
-                foreign.add(key)
-        return _Tables(ours=ours, of_sas=of_sas, foreign=foreign)
+        """All policies there are. Only what the kernel lists otherwise than the last time is worked on."""
+        bodies = self._requests.dump_bodies(XfrmMessage.GETPOLICY, _DUMP_QUESTION)
+        return self._tables.of(self._entries.of(bodies))
+
+    def _ranked(self, plan: PolicyPlan, present: Mapping[bytes, PolicyEntry]) -> dict[bytes, PolicyEntry]:
+        """The plan's policies by key, under priorities that stay as they are where they can. The first of a key counts.
+
+        A policy that stands as it should is its own entry: of thousands, few differ.
+        """
+        wanted: dict[bytes, PolicyEntry] = {}
+        for policy in plan.exempt:
+            wanted.setdefault(policy.key, _entry(policy, 0))
+        keyed = self._keyed.of(plan.ruled)
+        try:
+            numbers = ranks.assign([_present_rank(policies, present) for policies in keyed])
+        except ValueError as error:
+            raise DataPathError(str(error)) from None
+        find = present.get
+        for rank, policies in zip(numbers, keyed, strict=True):
+            first = rank * PRIORITIES_PER_RULE
+            for policy, key in policies:
+                if key in wanted:
+                    continue
+                priority, old = first + policy.priority, find(key)
+                if (
+                    old is not None
+                    and old.priority == priority
+                    and old.action == policy.action
+                    and old.template == policy.template
+                ):
+                    wanted[key] = old
+                else:
+                    wanted[key] = PolicyEntry(0, priority, policy.action, policy.template)
+        for policy in plan.behind:
+            wanted.setdefault(policy.key, _entry(policy, 0))
+        return wanted
 
     def _lead_to(self, wanted: Mapping[bytes, PolicyEntry], before: Mapping[bytes, PolicyEntry]) -> None:
-        diff = policy_diff(wanted, before)
+        diff = self._diff.of(wanted, before)
         if not diff:
             return
         self._set_thresholds(wanted)
@@ -183,40 +217,25 @@ def _shape(key: bytes, entry: PolicyEntry) -> bytes:
     return key[:1] + key[33:] + bytes((entry.action,)) + entry.template[24:26] + entry.template[48:]
 
 
-def _ranked(plan: PolicyPlan, present: Mapping[bytes, PolicyEntry]) -> dict[bytes, PolicyEntry]:
-    """The plan's policies by key, under priorities that stay as they are where they can. The first of a key counts."""
-    wanted: dict[bytes, PolicyEntry] = {}
-    for policy in plan.exempt:
-        wanted.setdefault(policy.key, _entry(policy, 0))
-    had = [_present_rank(policies, present) for policies in plan.ruled]
-    try:
-        numbers = ranks.assign(had)
-    except ValueError as error:
-        raise DataPathError(str(error)) from None
-    for rank, policies in zip(numbers, plan.ruled, strict=True):
-        first = rank * PRIORITIES_PER_RULE
-        for policy in policies:
-            key = policy.key
-            if key not in wanted:
-                # A policy that stands as it should is its own entry: of thousands, few differ.
-                priority, old = first + policy.priority, present.get(key)
-                if (
-                    old is not None
-                    and old.priority == priority
-                    and old.action == policy.action
-                    and old.template == policy.template
-                ):
-                    wanted[key] = old
-                else:
-                    wanted[key] = PolicyEntry(0, priority, policy.action, policy.template)
-    for policy in plan.behind:
-        wanted.setdefault(policy.key, _entry(policy, 0))
-    return wanted
+def _tables_of(entries: tuple[tuple[bytes, PolicyEntry], ...]) -> _Tables:
+    ours: dict[bytes, PolicyEntry] = {}
+    of_sas: dict[bytes, PolicyEntry] = {}
+    foreign: set[bytes] = set()
+    for key, entry in entries:
+        if messages.is_tagged(entry.index):
+            (of_sas if messages.is_of_sa(key) else ours)[key] = entry
+        else:
+            foreign.add(key)
+    return _Tables(ours=ours, of_sas=of_sas, foreign=foreign)
 
 
-def _present_rank(policies: Iterable[Policy], present: Mapping[bytes, PolicyEntry]) -> int:
-    for policy in policies:
-        entry = present.get(policy.key)
+def _with_keys(policies: tuple[Policy, ...]) -> tuple[_Keyed, ...]:
+    return tuple([(policy, policy.key) for policy in policies])
+
+
+def _present_rank(policies: Iterable[_Keyed], present: Mapping[bytes, PolicyEntry]) -> int:
+    for _, key in policies:
+        entry = present.get(key)
         rank = entry.priority // PRIORITIES_PER_RULE if entry is not None else 0
         return rank if rank <= ranks.LAST_RANK else 0
     return 0

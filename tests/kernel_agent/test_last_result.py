@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from kernel_agent.last_result import LastOfEach, LastResult
+from kernel_agent.last_result import LastOfEach, LastOfEqual, LastResult
 from kernel_agent.xfrm.policies import Planner, kernel_policies, userspace_policies
 from tests.kernel_agent.values import rule
 
@@ -47,3 +47,20 @@ def test_a_planner_plans_as_if_each_policy_were_its_first() -> None:
     ):
         assert planner.userspace_policies(some, tun, interfaces) == userspace_policies(some, tun, interfaces)
         assert planner.kernel_policies(some, interfaces) == kernel_policies(some, interfaces)
+
+
+def test_of_each_equal_item_there_is_no_work_and_equal_lists_have_one_result() -> None:
+    asked: list[int] = []
+
+    def work(item: int) -> int | None:
+        asked.append(item)
+        return item + 1 if item % 2 else None
+
+    last = LastOfEqual(work)
+    first = last.of([1, 2, 1])
+    assert first == (2, None, 2)
+    assert last.of([1, 2, 1]) is first
+    assert last.of([2, 3]) == (None, 4)
+    assert asked == [1, 2, 3]
+    assert last.of([1]) == (2,)
+    assert asked == [1, 2, 3, 1]
