@@ -57,10 +57,10 @@ def test_of_each_equal_item_there_is_no_work_and_equal_lists_have_one_result() -
         return item + 1 if item % 2 else None
 
     last = LastOfEqual(work)
-    first = last.of([1, 2, 1])
-    assert first == (2, None, 2)
-    assert last.of([1, 2, 1]) is first
-    assert last.of([2, 3]) == (None, 4)
+    first = last.of([1, 2])
+    assert first == (2, None)
+    assert last.of([1, 2]) is first
+    assert last.of([2, 3, 2]) == (None, 4, None)
     assert asked == [1, 2, 3]
     assert last.of([1]) == (2,)
     assert asked == [1, 2, 3, 1]
