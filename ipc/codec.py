@@ -9,13 +9,11 @@ import dataclasses
 import enum
 import functools
 import ipaddress
-import itertools
 import marshal
-import operator
 import types
 import typing
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 import msgpack
 
@@ -95,24 +93,40 @@ def _refuse_extension(code: int, _data: bytes) -> Any:
     raise MessageRefused(f"msgpack extension {code}")
 
 
-def _coders(annotation: Any, where: str) -> tuple[Coder, Coder]:
-    """(encode, decode) for a field of this declared type."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _FieldCoder:
+    """How the values of one declared type are checked and changed.
+
+    The functions do all of it. The expressions do the same for what is as declared and leave the rest to the functions:
+    in them {x} is the value, {f} the function, and `names` are known. They become part of the code of a whole class,
+    since a call for each field took most of the time in which a message is encoded or decoded.
+    """
+
+    encode: Coder
+    decode: Coder
+    encode_expression: str = "{f}({x})"
+    decode_expression: str = "{f}({x})"
+    names: tuple[tuple[str, object], ...] = ()
+
+
+def _field_coder(annotation: Any, where: str) -> _FieldCoder:
+    """For a field of this declared type."""
     limit = DEFAULT_MAX_LENGTH
     while typing.get_origin(annotation) is typing.Annotated:
         annotation, *metadata = typing.get_args(annotation)
         limit = next((item.value for item in metadata if isinstance(item, MaxLength)), limit)
     origin = typing.get_origin(annotation)
     if annotation == IpAddress:
-        return _encode_address, _address_decoder(where)
+        return _FieldCoder(_encode_address, _address_decoder(where))
     if origin in (typing.Union, types.UnionType):
         arms = tuple(arm for arm in typing.get_args(annotation) if arm is not type(None))
-        return _optional(*_coders(typing.Union[arms], where))  # noqa: UP007 - made from a tuple
+        return _optional(_field_coder(typing.Union[arms], where))  # noqa: UP007 - made from a tuple
     if origin is tuple:
-        return _tuple(*_coders(typing.get_args(annotation)[0], where), limit, where)
+        return _tuple(_field_coder(typing.get_args(annotation)[0], where), limit, where)
     if annotation is Secret:
         return _secret(limit, where)
     if dataclasses.is_dataclass(annotation):
-        return _dataclass(typing.cast(type, annotation))
+        return _FieldCoder(*_dataclass(typing.cast(type, annotation)))
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return _enum(annotation, where)
     if annotation in (str, bytes):
@@ -122,7 +136,7 @@ def _coders(annotation: Any, where: str) -> tuple[Coder, Coder]:
     raise TypeError(f"{where}: no coder for {annotation}")
 
 
-def _plain(kind: Any, where: str) -> tuple[Coder, Coder]:
+def _plain(kind: Any, where: str) -> _FieldCoder:
     def check_bool(value: Any) -> Any:
         if type(value) is not bool:
             raise MessageRefused(f"{where}: {type(value).__name__}, not bool")
@@ -133,24 +147,22 @@ def _plain(kind: Any, where: str) -> tuple[Coder, Coder]:
             raise MessageRefused(f"{where}: {type(value).__name__}, not an int from 0 to 2^64-1")
         return value
 
-    def encode_int(value: Any) -> Any:
-        if type(value) is int and 0 <= value < 1 << 64:
-            return value
-        return check_int(int(value))
-
     def check_float(value: Any) -> Any:
         if type(value) is not float or not value >= 0.0:
             raise MessageRefused(f"{where}: {type(value).__name__}, not a float of at least 0")
         return value
 
     if kind is bool:
-        return check_bool, check_bool
+        expression = "{x} if type({x}) is bool else {f}({x})"
+        return _FieldCoder(check_bool, check_bool, expression, expression)
     if kind is int:
-        return encode_int, check_int
-    return (lambda value: check_float(float(value))), check_float
+        expression = f"{{x}} if type({{x}}) is int and 0 <= {{x}} < {1 << 64} else {{f}}({{x}})"
+        return _FieldCoder(lambda value: check_int(int(value)), check_int, expression, expression)
+    expression = "{x} if type({x}) is float and {x} >= 0.0 else {f}({x})"
+    return _FieldCoder(lambda value: check_float(float(value)), check_float, expression, expression)
 
 
-def _bounded(kind: Any, limit: int, where: str) -> tuple[Coder, Coder]:
+def _bounded(kind: Any, limit: int, where: str) -> _FieldCoder:
     def check(value: Any) -> Any:
         if type(value) is not kind:
             raise MessageRefused(f"{where}: {type(value).__name__}, not {kind.__name__}")
@@ -158,12 +170,13 @@ def _bounded(kind: Any, limit: int, where: str) -> tuple[Coder, Coder]:
             raise MessageRefused(f"{where}: {len(value)} long, at most {limit}")
         return value
 
-    return check, check
+    expression = f"{{x}} if type({{x}}) is {kind.__name__} and len({{x}}) <= {limit} else {{f}}({{x}})"
+    return _FieldCoder(check, check, expression, expression)
 
 
-def _secret(limit: int, where: str) -> tuple[Coder, Coder]:
-    check = _bounded(bytes, limit, where)[1]
-    return lambda value: check(value.reveal()), lambda value: Secret(check(value))
+def _secret(limit: int, where: str) -> _FieldCoder:
+    check = _bounded(bytes, limit, where).decode
+    return _FieldCoder(lambda value: check(value.reveal()), lambda value: Secret(check(value)))
 
 
 def _encode_address(value: IpAddress) -> bytes:
@@ -184,7 +197,7 @@ def _address_decoder(where: str) -> Coder:
     return decode_address
 
 
-def _enum(kind: type[enum.Enum], where: str) -> tuple[Coder, Coder]:
+def _enum(kind: type[enum.Enum], where: str) -> _FieldCoder:
     members = {member.value: member for member in kind}
     value_type = type(next(iter(members)))
 
@@ -199,17 +212,30 @@ def _enum(kind: type[enum.Enum], where: str) -> tuple[Coder, Coder]:
             raise MessageRefused(f"{where}: {value!r:.20} is no {kind.__name__}")
         return value._value_
 
-    return encode_enum, decode_enum
-
-
-def _optional(encode_inner: Coder, decode_inner: Coder) -> tuple[Coder, Coder]:
-    return (
-        lambda value: None if value is None else encode_inner(value),
-        lambda value: None if value is None else decode_inner(value),
+    name, values = f"enum_{kind.__name__}", f"values_{kind.__name__}"
+    return _FieldCoder(
+        encode_enum,
+        decode_enum,
+        f"{{x}}._value_ if type({{x}}) is {name} else {{f}}({{x}})",
+        f"{values}[{{x}}] if type({{x}}) is {value_type.__name__} and {{x}} in {values} else {{f}}({{x}})",
+        ((name, kind), (values, members)),
     )
 
 
-def _tuple(encode_item: Coder, decode_item: Coder, limit: int, where: str) -> tuple[Coder, Coder]:
+def _optional(inner: _FieldCoder) -> _FieldCoder:
+    encode_inner, decode_inner = inner.encode, inner.decode
+    return _FieldCoder(
+        lambda value: None if value is None else encode_inner(value),
+        lambda value: None if value is None else decode_inner(value),
+        f"None if {{x}} is None else ({inner.encode_expression})",
+        f"None if {{x}} is None else ({inner.decode_expression})",
+        inner.names,
+    )
+
+
+def _tuple(inner: _FieldCoder, limit: int, where: str) -> _FieldCoder:
+    encode_item, decode_item = inner.encode, inner.decode
+
     def check(value: Any) -> Any:
         if type(value) is not tuple:
             raise MessageRefused(f"{where}: {type(value).__name__}, not a list")
@@ -217,9 +243,11 @@ def _tuple(encode_item: Coder, decode_item: Coder, limit: int, where: str) -> tu
             raise MessageRefused(f"{where}: {len(value)} items, at most {limit}")
         return value
 
-    return (
-        lambda value: [encode_item(item) for item in check(value)],
-        lambda value: tuple([decode_item(item) for item in check(value)]),
+    return _FieldCoder(
+        lambda value: list(map(encode_item, check(value))),
+        lambda value: tuple(map(decode_item, check(value))),
+        "{x} if {x} == () else {f}({x})",
+        "{x} if {x} == () else {f}({x})",
     )
 
 
@@ -228,32 +256,47 @@ def _dataclass(cls: type) -> tuple[Coder, Coder]:
     if cls in _ENCODERS:
         return _ENCODERS[cls], _DECODERS[cls]
     hints = typing.get_type_hints(cls, include_extras=True)
-    names = [field.name for field in dataclasses.fields(cls)]
-    coders = [_coders(hints[name], f"{cls.__name__}.{name}") for name in names]
-    encoders = [pair[0] for pair in coders]
-    decoders = [pair[1] for pair in coders]
-    # Reading all fields at once and filling the slots by their descriptors takes half the time of getattr and __init__,
-    # `map` two thirds of a loop.
-    fields_of = operator.attrgetter(*names) if len(names) > 1 else lambda value: [getattr(value, n) for n in names]
-    fill = [getattr(cls, name).__set__ for name in names]
-
-    def encode_fields(value: Any) -> list[Any]:
-        if type(value) is not cls:
-            raise MessageRefused(f"{type(value).__name__}, not {cls.__name__}")
-        return list(map(operator.call, encoders, fields_of(value)))
-
-    def decode_fields(values: Any) -> Any:
-        if type(values) is not tuple or len(values) != len(decoders):
-            raise MessageRefused(f"{cls.__name__}: not its {len(decoders)} fields")
-        made: Any = object.__new__(cls)
-        list(map(operator.call, fill, itertools.repeat(made), map(operator.call, decoders, values)))
-        return made
-
+    coders = {
+        field.name: _field_coder(hints[field.name], f"{cls.__name__}.{field.name}") for field in dataclasses.fields(cls)
+    }
+    encode_fields, decode_fields = _compiled(cls, coders)
     if cls in _REMEMBERED:
-        _ENCODERS[cls], _DECODERS[cls] = _remembering(encode_fields, decode_fields)
-    else:
-        _ENCODERS[cls], _DECODERS[cls] = encode_fields, decode_fields
-    return _ENCODERS[cls], _DECODERS[cls]
+        encode_fields, decode_fields = _remembering(encode_fields, decode_fields)
+    _ENCODERS[cls], _DECODERS[cls] = encode_fields, decode_fields
+    return encode_fields, decode_fields
+
+
+def _compiled(cls: type, coders: Mapping[str, _FieldCoder]) -> tuple[Coder, Coder]:
+    """Functions that encode and decode all fields of `cls`, which has slots: those are filled by their descriptors."""
+    names: dict[str, Any] = {"cls": cls, "new": object.__new__, "refuse": _refuse_fields}
+    reads, encoded, fills = [], [], []
+    for number, (name, coder) in enumerate(coders.items()):
+        x = f"v{number}"
+        names |= {f"e{number}": coder.encode, f"d{number}": coder.decode, **dict(coder.names)}
+        names[f"s{number}"] = getattr(cls, name).__set__
+        reads.append(f"    {x} = value.{name}\n")
+        encoded.append(coder.encode_expression.format(x=x, f=f"e{number}"))
+        fills.append(f"    s{number}(made, {coder.decode_expression.format(x=x, f=f'd{number}')})\n")
+    listed = "".join(f"v{number}, " for number in range(len(coders)))
+    code = (
+        "def encode_fields(value):\n"
+        "    if type(value) is not cls: refuse(cls, 'not a ' + type(value).__name__)\n"
+        f"{''.join(reads)}"
+        f"    return [{', '.join(encoded)}]\n"
+        "def decode_fields(values):\n"
+        f"    if type(values) is not tuple or len(values) != {len(coders)}:\n"
+        f"        refuse(cls, 'not its {len(coders)} fields')\n"
+        f"    {listed or '()'} = values\n"
+        "    made = new(cls)\n"
+        f"{''.join(fills)}"
+        "    return made\n"
+    )
+    exec(code, names)  # as `ipc/value.py` does it
+    return names["encode_fields"], names["decode_fields"]
+
+
+def _refuse_fields(cls: type, found: str) -> NoReturn:
+    raise MessageRefused(f"{cls.__name__}: {found}")
 
 
 def _remembering(encode_fields: Coder, decode_fields: Coder) -> tuple[Coder, Coder]:
