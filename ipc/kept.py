@@ -12,10 +12,12 @@ import os
 DEFAULT_INSTANCE = "/run/ipsecd"
 DEFAULT_DIRECTORY = "/var/lib/ipsecd"
 SECURE_NAME = "secure"
+TRIAL_NAME = "secure-on-trial"
 BOOT_NAME = "boot"
 UNCONFIRMED_NAME = "unconfirmed"
 SECURE_STAYS = "secure mode stays on: the kernel drops everything; ipsecctl insecure ends that"
 SECURE_ENDED = "secure mode has ended, since ipsecd is disabled"
+TRIAL_ENDED = "secure mode is off again, as before the policy that was not confirmed"
 """What a stop says of the mode, whoever sees to it."""
 _ENABLED, _DISABLED = b"enabled\n", b"disabled\n"
 
@@ -42,9 +44,22 @@ def remember_secure(instance: str) -> None:
 
 def forget_secure(instance: str) -> None:
     """Forgets it; harmless if it is forgotten. OSError if it can't be."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(f"{directory(instance)}/{SECURE_NAME}")
-        _flush(directory(instance))
+    _remove(instance, SECURE_NAME)
+
+
+def try_secure(instance: str) -> None:
+    """Notes that secure mode is entered for a policy that nobody confirmed yet; OSError if that can't be written."""
+    _write(instance, TRIAL_NAME, b"")
+
+
+def is_secure_on_trial(instance: str) -> bool:
+    """Whether secure mode was entered for such a policy, and for nothing else since: who ends that policy leaves it."""
+    return os.path.lexists(f"{directory(instance)}/{TRIAL_NAME}") and not is_secure(instance)
+
+
+def end_trial(instance: str) -> None:
+    """The policy was confirmed, or is gone; harmless if there is none. OSError if that can't be noted."""
+    _remove(instance, TRIAL_NAME)
 
 
 def is_enabled(instance: str) -> bool:
@@ -90,6 +105,12 @@ def _write(instance: str, name: str, content: bytes) -> None:
         os.close(descriptor)
     os.replace(temporary, f"{where}/{name}")
     _flush(where)
+
+
+def _remove(instance: str, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{directory(instance)}/{name}")
+        _flush(directory(instance))
 
 
 def _flush(where: str) -> None:

@@ -24,6 +24,7 @@ def leave(instance: str) -> None:
     _run("off")
     try:
         kept.forget_secure(instance)
+        kept.end_trial(instance)
     except OSError as error:
         raise CommandError(f"secure mode is off, but comes back at the next boot: {error}") from error
 
@@ -38,7 +39,7 @@ def remember(instance: str) -> None:
 
 def stays_at_stop(instance: str) -> bool:
     """Whether a stop leaves everything blocked; CommandError if the kernel does not say."""
-    return not kept.is_disabled(instance) and is_on()
+    return not kept.is_disabled(instance) and not kept.is_secure_on_trial(instance) and is_on()
 
 
 def end_if_disabled(instance: str) -> tuple[str, ...]:
@@ -46,12 +47,13 @@ def end_if_disabled(instance: str) -> tuple[str, ...]:
     try:
         if neighbour(instance) or not is_on():
             return ()
-        if not kept.is_disabled(instance):
+        if stays_at_stop(instance):
             return (kept.SECURE_STAYS,)
+        tried = kept.is_secure_on_trial(instance)
         leave(instance)
     except CommandError as error:
         return (str(error),)
-    return (kept.SECURE_ENDED,)
+    return (kept.TRIAL_ENDED if tried else kept.SECURE_ENDED,)
 
 
 def _run(word: str) -> str:

@@ -137,7 +137,6 @@ class Instance:
             self.holdings.wishes,
             self.holdings.monitor,
         )
-        self._mode = secure_mode.ReloadedMode(settings.instance)
         self._was_secure: bool | None = None
         self._status_socket: StatusSocket | None = None
         for row in table:
@@ -368,7 +367,7 @@ class Instance:
         policy = self.holdings.policy.in_force
         if policy is not None and policy.parsed is not None:
             waits = self.reloads.confirm_within_s() > 0
-            lines += self._mode.follow(policy.parsed.unmatched, to_be_confirmed=waits)
+            lines += secure_mode.follow_reload(self.settings.instance, policy.parsed.unmatched, to_be_confirmed=waits)
         if policy is not None and policy.parsed is not None and policy.parsed.ike_workers != self.holdings.ike_workers:
             lines += (
                 f"warning: ike_workers = {policy.parsed.ike_workers} takes effect with the next start only: "

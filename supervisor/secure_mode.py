@@ -21,7 +21,6 @@ ENTERED_BESIDE_POLICY = (
     'secure mode is on: the kernel drops what no rule matches, although the policy says unmatched = "bypass"; '
     "ipsecctl insecure ends that"
 )
-LEFT_AGAIN = "secure mode is off again, as before the policy that was not confirmed"
 
 
 class NotChanged(Exception):
@@ -36,63 +35,69 @@ def is_on() -> bool:
         return False
 
 
-def enter_if_wanted(instance: str, unmatched: Unmatched) -> tuple[str, ...]:
-    """Enters secure mode where the policy in force discards what no rule matches; what there is to say of the mode.
+def follow(instance: str, unmatched: Unmatched) -> tuple[str, ...]:
+    """The mode as the policy in force has it: entered where that discards what no rule matches; what there is to say.
 
-    It is remembered, unless it is still to be confirmed. NotChanged if it can't be entered.
+    It is remembered, unless the start is still to be confirmed. What was entered for a policy that was not confirmed,
+    perhaps by a supervisor before us, is left. NotChanged if the mode can't be entered or left.
     """
     on = is_on()
-    if unmatched is not Unmatched.DISCARD:
-        return (ENTERED_BESIDE_POLICY,) if on else ()
-    if not os.path.lexists(kept.unconfirmed(instance)):
+    try:
+        if unmatched is Unmatched.DISCARD:
+            if not os.path.lexists(kept.unconfirmed(instance)):
+                kept.remember_secure(instance)
+            if not on:
+                _run("on")
+            kept.end_trial(instance)
+            return (ENTERED,)
+        tried = on and kept.is_secure_on_trial(instance)
+        if tried:
+            _run("off")
+        kept.end_trial(instance)
+    except OSError as error:
+        raise NotChanged(f"secure mode can't be remembered in {kept.directory(instance)}: {error}") from error
+    if tried:
+        return (kept.TRIAL_ENDED,)
+    return (ENTERED_BESIDE_POLICY,) if on else ()
+
+
+def follow_reload(instance: str, unmatched: Unmatched, *, to_be_confirmed: bool) -> tuple[str, ...]:
+    """As `follow`, for a policy that came by a reload: that the mode can't be changed is a warning.
+
+    For one that is to be confirmed the mode is only entered, and on trial.
+    """
+    try:
+        if not to_be_confirmed:
+            return follow(instance, unmatched)
+        if unmatched is not Unmatched.DISCARD or is_on():
+            return ()
         try:
-            kept.remember_secure(instance)
+            kept.try_secure(instance)
         except OSError as error:
-            raise NotChanged(f"secure mode can't be remembered in {kept.directory(instance)}: {error}") from error
-    if not on:
+            raise NotChanged(f"what to go back to can't be noted in {kept.directory(instance)}: {error}") from error
         _run("on")
+    except NotChanged as error:
+        return (f"warning: {error}",)
     return (ENTERED,)
 
 
-class ReloadedMode:
-    """Secure mode follows the policies that come into force by a reload. That it can't is a warning."""
-
-    def __init__(self, instance: str) -> None:
-        self._instance = instance
-        self._waits = False
-        """It was entered for a policy that is still to be confirmed."""
-
-    def follow(self, unmatched: Unmatched, *, to_be_confirmed: bool) -> tuple[str, ...]:
-        """As `enter_if_wanted`; what was entered for a policy that nobody confirmed is left with it."""
-        try:
-            if to_be_confirmed and unmatched is Unmatched.DISCARD and not is_on():
-                self._waits = True
-                _run("on")
-                return (ENTERED,)
-            if self._waits and unmatched is Unmatched.BYPASS:
-                _run("off")
-                self._waits = False
-                return (LEFT_AGAIN,)
-            if not to_be_confirmed:
-                self._waits = False
-                return enter_if_wanted(self._instance, unmatched)
-        except NotChanged as error:
-            return (f"warning: {error}",)
-        return ()
-
-
 def end_if_disabled(instance: str) -> str:
-    """At a stop, when all else is gone: ends secure mode if ipsecd is disabled; what there is to say of it."""
+    """At a stop, when all else is gone: ends secure mode if ipsecd is disabled, or if the mode was entered on trial.
+
+    What there is to say of it.
+    """
     if not is_on():
         return ""
-    if not kept.is_disabled(instance):
+    tried = kept.is_secure_on_trial(instance)
+    if not (tried or kept.is_disabled(instance)):
         return kept.SECURE_STAYS
     try:
         _run("off")
         kept.forget_secure(instance)
+        kept.end_trial(instance)
     except (NotChanged, OSError) as error:
         return f"secure mode could not be ended: {error}"
-    return kept.SECURE_ENDED
+    return kept.TRIAL_ENDED if tried else kept.SECURE_ENDED
 
 
 def _run(word: str) -> None:

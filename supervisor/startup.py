@@ -74,7 +74,7 @@ class Startup:
         )
         # Last, so that a start which fails leaves no secure mode; the policy itself discards already.
         try:
-            mode = secure_mode.enter_if_wanted(self._instance.settings.instance, self._in_force().unmatched)
+            mode = secure_mode.follow(self._instance.settings.instance, self._in_force().unmatched)
         except secure_mode.NotChanged as error:
             raise StartFailed(str(error)) from error
         self._instance.reloads.started()

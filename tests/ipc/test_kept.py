@@ -20,6 +20,18 @@ def test_secure_mode_is_remembered_and_forgotten(tmp_path: Path) -> None:
     assert not kept.is_secure(instance)
 
 
+def test_secure_mode_is_on_trial_until_it_is_remembered_or_the_trial_ends(tmp_path: Path) -> None:
+    instance = str(tmp_path / "run")
+    kept.end_trial(instance)
+    kept.try_secure(instance)
+    assert kept.is_secure_on_trial(instance)
+    kept.remember_secure(instance)
+    assert not kept.is_secure_on_trial(instance), "somebody wants it, whatever becomes of the policy"
+    kept.forget_secure(instance)
+    kept.end_trial(instance)
+    assert not kept.is_secure_on_trial(instance)
+
+
 def test_neither_enabled_nor_disabled_until_it_is_told(tmp_path: Path) -> None:
     instance = str(tmp_path / "run")
     assert (kept.is_enabled(instance), kept.is_disabled(instance)) == (False, False)

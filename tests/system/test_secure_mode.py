@@ -202,6 +202,11 @@ def test_t33_t36_a_reload_to_discard_enters_secure_mode_and_leaves_it_where_nobo
         assert left.status()["mode"] == "secure"
         wait_until("it is as before", lambda: left.status()["mode"] == "normal", timeout_s=60)
         assert operate(left, "reload", "--confirm", "600").code == 0
+        kill_everything(left)
+        assert left.status()["mode"] == "secure", "nobody is there to leave it"
+        assert "secure mode is off again" in operate(left, "start", "--spd", str(left.spd)).text
+        assert left.status()["mode"] == "normal"
+        assert operate(left, "reload", "--confirm", "600").code == 0
         assert operate(left, "secure", "--boot").lines == ["secure mode was not on: nothing to do"], "not yet"
         assert operate(left, "confirm").code == 0
         assert "as before the boot" in operate(left, "secure", "--boot").text
