@@ -82,7 +82,7 @@ EXCHANGE_RULES: Mapping[MessageKind, MessageRule] = MappingProxyType(
             (
                 PayloadRule(_P.IDENTIFICATION_INITIATOR, 1, 1),
                 PayloadRule(_P.IDENTIFICATION_RESPONDER, 0, 1),
-                PayloadRule(_P.AUTHENTICATION, 1, 1),
+                PayloadRule(_P.AUTHENTICATION, 0, 1),  # none: it wants EAP (section 2.16)
                 _CERTIFICATES,
                 _CERTIFICATE_REQUESTS,
                 *_AUTH_CHILD,

@@ -9,6 +9,7 @@ from ike_worker.ikev2.child_sa import ChildSa
 from ike_worker.ikev2.context import Context, Request, Response, Work
 from ike_worker.ikev2.errors import AuthenticationFailed, Ikev2Error, Refused, RefusedHere, RemoteError
 from ike_worker.ikev2.exchange_rules import Contents
+from ike_worker.ikev2.exchanges import reauthentication
 from ike_worker.ikev2.features import initial_contact, nat_traversal, signatures
 from ike_worker.ikev2.features.retransmission import Pending
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, name_of
@@ -82,7 +83,7 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
     sa.in_handshake.peer_id = id_r.body
     wish = pending.wish
     if not pending.spi:  # childless: what is wanted is asked for next
-        _stands(context, sa)
+        _stands(context, sa, contents)
         sa.wishes.appendleft(wish)
         return
     try:
@@ -91,13 +92,14 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
     except (RemoteError, RefusedHere) as error:
         _without_child(context, sa, wish, contents, error)
         return
-    _stands(context, sa)
+    _stands(context, sa, contents)
     context.add_child(sa, child)
 
 
-def _stands(context: Context, sa: IkeSa) -> None:
+def _stands(context: Context, sa: IkeSa, contents: Contents) -> None:
     """The responder is who it should be."""
     context.established(sa)
+    reauthentication.heed(context, sa, contents)
     nat_traversal.start_keepalives(context, sa)
     sa.window.pending = None
 
@@ -132,7 +134,7 @@ def _conclude_child(
 def _without_child(context: Context, sa: IkeSa, wish: Wish, contents: Contents, error: Ikev2Error) -> None:
     """The IKE SA stands, its Child SA does not. If the peer has made one, it is told to delete it."""
     pending = sa.window.pending
-    _stands(context, sa)
+    _stands(context, sa, contents)
     narrower = negotiation.as_single_pair(wish)
     if contents.wrong is not None and contents.wrong.type == NotifyType.SINGLE_PAIR_REQUIRED and narrower is not None:
         sa.wishes.append(narrower)
@@ -160,7 +162,9 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
     """Answers the initiator, or raises AuthenticationFailed."""
     if sa.state is not State.HALF_OPEN:
         raise Refused(NotifyType.INVALID_SYNTAX, "IKE_AUTH on an IKE SA that stands")
-    id_i, auth = contents.need(IdentificationInitiator), contents.need(Authentication)
+    id_i, auth = contents.need(IdentificationInitiator), contents.find(Authentication)
+    if auth is None:
+        raise AuthenticationFailed("the peer wants to authenticate itself by EAP, which no peer of the policy may")
     sa.peer = _identify(context, sa, id_i, contents.find(IdentificationResponder))
     yield from context.verify_auth(sa, id_i.body, auth, signatures.certificates_of(contents))
     sa.in_handshake.peer_id = id_i.body

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ike_worker.ikev2.child_sa import DRAIN_S, ChildSa
 from ike_worker.ikev2.context import Context, Ending, Request, Response, Work
 from ike_worker.ikev2.exchange_rules import Contents
+from ike_worker.ikev2.exchanges import reauthentication
 from ike_worker.ikev2.features import handover
 from ike_worker.ikev2.features.retransmission import Pending
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, ProtocolId
@@ -72,6 +73,7 @@ def respond(context: Context, sa: IkeSa, contents: Contents) -> Work[Response]:
         return Response(payloads=[], close="the peer could not authenticate us")
     for notify in contents.notifies:
         log.debug("%s: notify %d ignored", sa, notify.type)
+    reauthentication.heed(context, sa, contents)
     answered: list[bytes] = []
     for delete in contents.deletes:
         if delete.protocol == ProtocolId.ESP:

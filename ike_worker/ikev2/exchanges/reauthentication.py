@@ -6,7 +6,9 @@ The new one is called like the first one, with one of the Child SAs; `features/h
 import logging
 
 from ike_worker.ikev2.context import Context
+from ike_worker.ikev2.exchange_rules import Contents
 from ike_worker.ikev2.exchanges import ike_sa_init
+from ike_worker.ikev2.iana import NotifyType
 from ike_worker.ikev2.ike_sa import IkeSa
 from ike_worker.ikev2.states import ChildState, State
 from ike_worker.ikev2.wish import Wish, WishKind
@@ -14,8 +16,22 @@ from ike_worker.ikev2.wish import Wish, WishKind
 log = logging.getLogger(__name__)
 
 RETRY_S = 30.0
+MARGIN_S = 60.0
+"""So long before the peer's own time is up (AUTH_LIFETIME)."""
+_LIFETIME_BYTES = 4
 OVERTIME = 1.1
 """It ends unauthenticated after this many times its lifetime."""
+
+
+def heed(context: Context, sa: IkeSa, contents: Contents) -> None:
+    """The responder may want the initiator to authenticate itself anew within some time (RFC 4478)."""
+    notify = contents.notify(NotifyType.AUTH_LIFETIME)
+    if notify is None or not sa.initiator or len(notify.data) != _LIFETIME_BYTES:
+        return
+    life_s = max(int.from_bytes(notify.data, "big") - MARGIN_S, RETRY_S)
+    log.info("%s: the peer wants AUTH anew within %d s", sa, life_s)
+    sa.reauth_at = min(sa.reauth_at, context.now + context.jittered(life_s))
+    context.mark_changed(sa)
 
 
 def begin(context: Context, sa: IkeSa) -> None:

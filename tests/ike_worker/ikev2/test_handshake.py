@@ -1,15 +1,20 @@
 """IKE_SA_INIT and IKE_AUTH between two engines. RFC 7296 sections 1.2, 2.6, 2.7, 2.9, 2.15."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
 from ike_worker.ikev2 import events as e
 from ike_worker.ikev2.datagram import Datagram
-from ike_worker.ikev2.iana import NotifyType
+from ike_worker.ikev2.iana import ExchangeType, NotifyType
+from ike_worker.ikev2.ike_sa import IkeSa
+from ike_worker.ikev2.wire.authentication import Authentication
 from ike_worker.ikev2.wire.message import encode_message, parse_header, parse_message
 from ike_worker.ikev2.wire.notify import Notify
+from ike_worker.ikev2.wire.payload import Payload
 from ipc.algorithms import (
     AES128GCM16,
     AES256CBC,
@@ -397,3 +402,47 @@ def test_initial_contact_forgets_what_came_before() -> None:
     assert [event.reason for event in world.bob.log if isinstance(event, e.IkeSaClosed)] == [
         "the peer has started anew"
     ]
+
+
+# ------------------------------------------------------------------ what other peers may say in IKE_AUTH
+
+
+def seals_otherwise(
+    monkeypatch: pytest.MonkeyPatch, *, response: bool, change: Callable[[list[Payload]], list[Payload]]
+) -> None:
+    """From now on the payloads of IKE_AUTH requests or responses are others."""
+    seal = IkeSa.seal
+
+    def seal_otherwise(sa: IkeSa, payloads: Sequence[Payload], **rest: Any) -> tuple[bytes, ...]:
+        wanted = rest["exchange_type"] == ExchangeType.IKE_AUTH and rest["response"] is response
+        return seal(sa, change(list(payloads)) if wanted else payloads, **rest)
+
+    monkeypatch.setattr(IkeSa, "seal", seal_otherwise)
+
+
+def test_an_initiator_that_wants_eap_is_told_authentication_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 7296 section 2.16: it leaves AUTH out."""
+    seals_otherwise(
+        monkeypatch, response=False, change=lambda said: [one for one in said if not isinstance(one, Authentication)]
+    )
+    world = World()
+    world.alice.engine.initiate(RULE_ID, world.now)
+    world.run()
+    world.agree(0)
+    (failed,) = (one for one in world.alice.log if isinstance(one, e.NegotiationFailed))
+    assert "AUTHENTICATION_FAILED" in failed.reason
+    assert any("EAP" in one.reason for one in world.bob.log if isinstance(one, e.NegotiationFailed))
+
+
+def test_a_responder_s_auth_lifetime_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 4478: AUTH is to be done again before it is over, by the initiator, or else the responder ends it all."""
+    lifetime = Notify(type=NotifyType.AUTH_LIFETIME, data=(600).to_bytes(4, "big"))
+    seals_otherwise(monkeypatch, response=True, change=lambda said: [*said, lifetime])
+    world = World()
+    world.connect()
+    first = world.alice.ike_spis
+    world.run(480)
+    assert world.alice.ike_spis == first
+    world.run(120)
+    assert world.alice.ike_spis != first
+    world.agree(1)
