@@ -1,7 +1,7 @@
 """What was worked out last, for when it is asked for again: a policy is checked, enforced, and looked after."""
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 H = TypeVar("H", bound=Hashable)
 K = TypeVar("K")
@@ -36,6 +36,26 @@ class LastOfEach(Generic[K, T]):
         entries = [known.get(id(item)) or (item, self._work(item, *context)) for item in items]
         self._context, self._known = context, {id(entry[0]): entry for entry in entries}
         return tuple([entry[1] for entry in entries])
+
+
+class Remembered:
+    """Results of any work on single objects, as long as each round asks for them again."""
+
+    def __init__(self) -> None:
+        self._before: dict[tuple[Hashable, ...], tuple[object, Any]] = {}
+        self._now: dict[tuple[Hashable, ...], tuple[object, Any]] = {}
+
+    def of(self, work: Callable[..., T], item: object, *context: Hashable) -> T:
+        """As `work(item, *context)` has it. The item is told apart as an object, the rest by value."""
+        key = (work, id(item), *context)
+        known = self._now.get(key) or self._before.get(key) or (item, work(item, *context))
+        self._now[key] = known
+        result: T = known[1]
+        return result
+
+    def end_round(self) -> None:
+        """What was not asked for since the last time is forgotten."""
+        self._before, self._now = self._now, {}
 
 
 class LastOfEqual(Generic[H, T]):

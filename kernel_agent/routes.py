@@ -35,6 +35,7 @@ from ipc.ownership import OUTER_MARK, ROUTE_TABLE, RULE_PREFERENCE_FIRST, RULE_P
 from ipc.types import ANY_PORT, Action, IpAddress, NextLayer, PortRange, Prefix
 from ipc.value import value
 from kernel_agent.data_path import DataPathError
+from kernel_agent.last_result import LastResult, Remembered
 from kernel_agent.rtnl import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL
 from kernel_agent.xfrm.messages import ICMP_PROTOCOLS
 
@@ -115,18 +116,35 @@ NOTHING = RoutingPlan(rules=(), routes=())
 
 def plan(rules: Iterable[KernelRule], own_addresses: Iterable[IpAddress], tun_ifindex: int) -> RoutingPlan:
     """The rules and routes for an SPD; DataPathError where it changes between PROTECT and BYPASS too often."""
-    ordered = sorted((rule for rule in rules if rule.action is not Action.DISCARD), key=lambda rule: rule.position)
-    own = _OwnAddresses(own_addresses)
-    wanted: list[RoutingRule] = []
-    routes: _Routes = {}
-    for family in _FAMILIES:
-        planner = _Planner(family, own, routes)
-        middle = planner.rules(ordered)
-        if middle:
-            wanted.append(_frame(family, RULE_PREFERENCE_FIRST, FR_ACT_GOTO, OUTER_MARK))
-            wanted += middle
-            wanted.append(_frame(family, RULE_PREFERENCE_LAST, FR_ACT_NOP))
-    return RoutingPlan(rules=tuple(_each_once(wanted)), routes=tuple(_both_ways(routes, tun_ifindex)))
+    return RoutePlanner().plan(rules, own_addresses, tun_ifindex)
+
+
+class RoutePlanner:
+    """Plans the rules and routes of one SPD after another: what comes of a rule that was in the last is the same."""
+
+    def __init__(self) -> None:
+        self._remembered = Remembered()
+        self._own = LastResult(_OwnAddresses)
+
+    def plan(self, rules: Iterable[KernelRule], own_addresses: Iterable[IpAddress], tun_ifindex: int) -> RoutingPlan:
+        """As the function of that name has it."""
+        ordered = sorted((rule for rule in rules if rule.action is not Action.DISCARD), key=lambda rule: rule.position)
+        own = self._own.of(tuple(own_addresses))
+        wanted: list[RoutingRule] = []
+        routes: _Routes = {}
+        for family in _FAMILIES:
+            middle = _Planner(family, own, routes, self._remembered).rules(ordered)
+            if middle:
+                wanted.append(_frame(family, RULE_PREFERENCE_FIRST, FR_ACT_GOTO, OUTER_MARK))
+                wanted += middle
+                wanted.append(_frame(family, RULE_PREFERENCE_LAST, FR_ACT_NOP))
+        both_ways = [
+            route
+            for (table, _), lent in routes.items()
+            for route in self._remembered.of(_both_ways, lent, table, tun_ifindex)
+        ]
+        self._remembered.end_round()
+        return RoutingPlan(rules=tuple(_each_once(wanted)), routes=tuple(both_ways))
 
 
 def _each_once(rules: Iterable[RoutingRule]) -> Iterator[RoutingRule]:
@@ -143,10 +161,11 @@ def _each_once(rules: Iterable[RoutingRule]) -> Iterator[RoutingRule]:
         yield rule
 
 
-def _both_ways(routes: "_Routes", tun_ifindex: int) -> Iterator[Route]:
-    for (table, _), lent in routes.items():
-        yield Route(destination=lent.remote, ifindex=tun_ifindex, source=lent.source, table=table)
-        yield Route(destination=lent.remote, ifindex=0, source=None, table=table)
+def _both_ways(lent: "_Lent", table: int, tun_ifindex: int) -> tuple[Route, Route]:
+    return (
+        Route(destination=lent.remote, ifindex=tun_ifindex, source=lent.source, table=table),
+        Route(destination=lent.remote, ifindex=0, source=None, table=table),
+    )
 
 
 def _frame(family: int, preference: int, action: int, mark: int = 0, target: int = RULE_PREFERENCE_LAST) -> RoutingRule:
@@ -164,6 +183,9 @@ class _Traffic:
     local_port: PortRange
     remote_port: PortRange
     position: int
+    group: tuple[int, ...]
+    """Local prefix, protocol and ports: as numbers, which are hashed in a fifth of the time."""
+    remote_key: "_Key"
 
 
 @value
@@ -175,7 +197,7 @@ class _Lent:
 
 
 _Key = tuple[int, int, int]
-"""Version, address and length of a prefix: as numbers, which are hashed in a fifth of the time."""
+"""Version, address and length of a prefix."""
 _Routes = dict[tuple[int, _Key], _Lent]
 """By table and remote prefix."""
 
@@ -187,20 +209,21 @@ def _key(prefix: Prefix) -> _Key:
 class _Planner:
     """The rules of one family; `routes` gathers remote prefixes by table, with the source address they lend."""
 
-    def __init__(self, family: int, own: "_OwnAddresses", routes: _Routes) -> None:
+    def __init__(self, family: int, own: "_OwnAddresses", routes: _Routes, remembered: Remembered) -> None:
         self._family = family
         self._own = own
         self._routes = routes
+        self._remembered = remembered
 
     def rules(self, ordered: Sequence[KernelRule]) -> list[RoutingRule]:
-        traffic = [one for rule in ordered for one in _traffic_of(rule, self._family)]
+        traffic = [one for rule in ordered for one in self._remembered.of(_traffic_of, rule, self._family)]
         protected = [one for one in traffic if one.action == FR_ACT_TO_TBL]
         bypassed = [one for one in traffic if one.action == FR_ACT_GOTO]
         if not protected:
             return []
         behind = self._behind_bypass(protected, bypassed) if bypassed else set()
         free = [one for one in protected if id(one) not in behind]
-        wanted = list(_in_blocks(self._family, list(self._in_any_order(free))))
+        wanted = list(_in_blocks(self._family, list(self._in_any_order(free)), self._remembered))
         in_order = sorted((one for one in traffic if id(one) in behind), key=lambda one: one.position)
         if in_order:
             wanted.append(_frame(self._family, IN_ORDER, FR_ACT_NOP))
@@ -238,11 +261,9 @@ class _Planner:
 
     def _in_any_order(self, protected: Iterable[_Traffic]) -> Iterator[RoutingRule]:
         """Those with the same local prefix, protocol and ports gathered into a table, where they are many."""
-        groups: dict[tuple[object, ...], list[_Traffic]] = {}
+        groups: dict[tuple[int, ...], list[_Traffic]] = {}
         for one in protected:
-            ports = (one.local_port.first, one.local_port.last, one.remote_port.first, one.remote_port.last)
-            key = (*_key(one.local), one.protocol, *ports)
-            groups.setdefault(key, []).append(one)
+            groups.setdefault(one.group, []).append(one)
         tables = _Tables()
         for group in groups.values():
             if len(group) < TABLE_FROM_REMOTES:
@@ -252,38 +273,45 @@ class _Planner:
             table = tables.of(group[0])
             for one in group:
                 self._add_route(table, one)
-            for step in self._with_unbound(group[0], table):
+            for step in _with_unbound(group[0], self._family, table, self._own):
                 yield replace(step, destination=None)
 
-    def _steps(self, one: _Traffic) -> Iterator[RoutingRule]:
+    def _steps(self, one: _Traffic) -> tuple[RoutingRule, ...]:
         if one.action == FR_ACT_GOTO:
-            yield _step(self._family, one, ROUTE_TABLE)
-            return
+            return (_step(self._family, one, ROUTE_TABLE),)
         self._add_route(ROUTE_TABLE, one)
-        yield from self._with_unbound(one, ROUTE_TABLE)
-
-    def _with_unbound(self, one: _Traffic, table: int) -> Iterator[RoutingRule]:
-        """Its step, and one for sockets that have no source address yet, where we have one to give them.
-
-        IPv6 rules can't ask for that.
-        """
-        step = _step(self._family, one, table)
-        yield step
-        if step.source is None or self._own.within(one.local) is None:
-            return
-        is_v4 = self._family == socket.AF_INET
-        unspecified = Prefix(address=ipaddress.IPv4Address(0), length=32) if is_v4 else None
-        yield replace(step, source=unspecified, own=not is_v4, source_port=ANY_PORT)
+        return self._remembered.of(_with_unbound, one, self._family, ROUTE_TABLE, self._own)
 
     def _add_route(self, table: int, one: _Traffic) -> None:
         """The first rule that has an address of ours in its local prefix lends it as the source."""
-        key = (table, _key(one.remote))
+        key = (table, one.remote_key)
         present = self._routes.get(key)
         if present is None or present.source is None:
-            self._routes[key] = _Lent(remote=one.remote, source=self._own.within(one.local))
+            self._routes[key] = self._remembered.of(_lent, one, self._own)
 
 
-def _traffic_of(rule: KernelRule, family: int) -> Iterator[_Traffic]:
+def _with_unbound(one: _Traffic, family: int, table: int, own: "_OwnAddresses") -> tuple[RoutingRule, ...]:
+    """Its step, and one for sockets that have no source address yet, where we have one to give them.
+
+    IPv6 rules can't ask for that.
+    """
+    step = _step(family, one, table)
+    if step.source is None or own.within(one.local) is None:
+        return (step,)
+    is_v4 = family == socket.AF_INET
+    unspecified = Prefix(address=ipaddress.IPv4Address(0), length=32) if is_v4 else None
+    return step, replace(step, source=unspecified, own=not is_v4, source_port=ANY_PORT)
+
+
+def _lent(one: _Traffic, own: "_OwnAddresses") -> _Lent:
+    return _Lent(remote=one.remote, source=own.within(one.local))
+
+
+def _traffic_of(rule: KernelRule, family: int) -> tuple[_Traffic, ...]:
+    return tuple(_pairs_of(rule, family))
+
+
+def _pairs_of(rule: KernelRule, family: int) -> Iterator[_Traffic]:
     version = 4 if family == socket.AF_INET else 6
     remotes = [one for one in rule.remote if one.address.version == version]
     layers = dict.fromkeys(map(_without_icmp_type, rule.next_layers)) if remotes else ()
@@ -292,14 +320,18 @@ def _traffic_of(rule: KernelRule, family: int) -> Iterator[_Traffic]:
             continue
         for remote in remotes:
             for layer in layers:
+                ours, theirs = layer.local_port, layer.remote_port
+                ports = (ours.first, ours.last, theirs.first, theirs.last)
                 yield _Traffic(
                     action=FR_ACT_TO_TBL if rule.action is Action.PROTECT else FR_ACT_GOTO,
                     local=local,
                     remote=remote,
                     protocol=layer.protocol,
-                    local_port=layer.local_port,
-                    remote_port=layer.remote_port,
+                    local_port=ours,
+                    remote_port=theirs,
                     position=rule.position,
+                    group=(*_key(local), layer.protocol, *ports),
+                    remote_key=_key(remote),
                 )
 
 
@@ -337,7 +369,7 @@ def _numbered(steps: Iterator[RoutingRule]) -> Iterator[RoutingRule]:
 # ------------------------------------------------------------- many rules
 
 
-def _in_blocks(family: int, steps: list[RoutingRule]) -> Iterator[RoutingRule]:
+def _in_blocks(family: int, steps: list[RoutingRule], remembered: Remembered) -> Iterator[RoutingRule]:
     """Steps whose order is no matter; many are put into blocks by their source."""
     length = _block_length(steps)
     blocks: dict[int, list[RoutingRule]] = {}
@@ -362,7 +394,7 @@ def _in_blocks(family: int, steps: list[RoutingRule]) -> Iterator[RoutingRule]:
         start = _BLOCKS + 2 * (_digest(net.address.packed, 4) % ((IN_ORDER - _BLOCKS) // 2))
         yield RoutingRule(family=family, preference=_JUMPS, action=FR_ACT_GOTO, source=net, target=start)
         for step in members:
-            yield step.at(start)
+            yield remembered.of(RoutingRule.at, step, start)
         yield _frame(family, start + 1, FR_ACT_GOTO, target=IN_ORDER)
 
 

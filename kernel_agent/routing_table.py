@@ -13,7 +13,7 @@ from typing import Any
 from ipc.ownership import ROUTE_PROTOCOL, RULE_PREFERENCE_FIRST
 from ipc.types import ANY_PORT, IpAddress, PortRange
 from ipc.value import value
-from kernel_agent.last_result import LastOfEqual, LastResult
+from kernel_agent.last_result import LastOfEach, LastOfEqual, LastResult
 from kernel_agent.routes import IN_ORDER, Route, RoutingPlan, RoutingRule
 from kernel_agent.rtnl import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL, IFF_UP, ifaddrmsg, ifinfmsg
 from kernel_agent.xfrm import constants as c
@@ -70,7 +70,9 @@ class RoutingTable:
 
     def __init__(self, requests: RequestSocket) -> None:
         self._requests = requests
-        self._packed = LastResult(_packed_plan)
+        self._packed = LastResult(self._packed_plan)
+        self._packed_rules: LastOfEach[RoutingRule, bytes] = LastOfEach(pack_rule)
+        self._packed_routes: LastOfEach[Route, bytes] = LastOfEach(pack_route)
         self._rules = {family: LastOfEqual(_rule_of) for family in _FAMILIES}
         self._routes = {family: LastOfEqual(_route_of) for family in _FAMILIES}
         self._installed: frozenset[bytes] = frozenset()
@@ -140,6 +142,9 @@ class RoutingTable:
         finally:
             scratch._apply(scratch.present(), nothing)
 
+    def _packed_plan(self, plan: RoutingPlan) -> Present:
+        return Present(rules=self._packed_rules.of(plan.rules), routes=self._packed_routes.of(plan.routes))
+
     def _apply(self, present: Present, wanted: Present) -> None:
         """At every step a packet that is led into the TUN before and after is so."""
         rules, routes = _Difference(wanted.rules, present.rules), _Difference(wanted.routes, present.routes)
@@ -158,10 +163,6 @@ class RoutingTable:
             message = declaration(NLMSG_HEADER.pack(16 + len(answer.body), answer.kind, 0, 0, 0) + answer.body)
             message.decode()
             yield message
-
-
-def _packed_plan(plan: RoutingPlan) -> Present:
-    return Present(rules=tuple(map(pack_rule, plan.rules)), routes=tuple(map(pack_route, plan.routes)))
 
 
 class _Difference:

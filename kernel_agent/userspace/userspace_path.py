@@ -25,7 +25,7 @@ from kernel_agent.data_path import Answered, DataPathError, Done, Listener, Lost
 from kernel_agent.drift import DriftWatch
 from kernel_agent.last_result import LastResult
 from kernel_agent.probe import ScratchSockets
-from kernel_agent.routes import plan
+from kernel_agent.routes import RoutePlanner
 from kernel_agent.routing_table import Link, RoutingTable
 from kernel_agent.xfrm.constants import NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM
 from kernel_agent.xfrm.messages import InstalledSa, PolicyEntry
@@ -97,7 +97,7 @@ class UserspacePath:
         self._named: set[int] = set()
         """Interfaces whose packets are marked for the policies."""
         self._policy_plan = LastResult(Planner().userspace_policies)
-        self._routing_plan = LastResult(plan)
+        self._routing_plan = LastResult(RoutePlanner().plan)
         self._listener: Listener | None = None
         self._policy: SecurityPolicy | None = None
         self._places: dict[SaName, _Place] = {}

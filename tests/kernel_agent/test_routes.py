@@ -193,6 +193,19 @@ def address_of(net: str, chance: random.Random) -> ipaddress.IPv4Address:
     return network[chance.randrange(network.num_addresses)]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_planner_plans_as_if_each_policy_were_its_first(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(seed)
+    monkeypatch.setattr(routes, "TABLE_FROM_REMOTES", 2 + seed % 2)
+    monkeypatch.setattr(routes, "BLOCKS_FROM_RULES", 2)
+    rules, planner = [random_rule(number, chance) for number in range(20)], routes.RoutePlanner()
+    for _ in range(6):
+        some = [one for one in rules if chance.random() < 0.7]
+        moved = [replace(one, position=(one.position + 7) % 20) if chance.random() < 0.2 else one for one in some]
+        addresses = chance.choice(([], [INSIDE], [ipaddress.ip_address("10.2.0.9"), INSIDE]))
+        assert planner.plan(moved, addresses, TUN) == plan(moved, addresses, TUN)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_routing_finds_what_the_spd_says(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether tables and blocks are used or not: here both are from two rules on."""
