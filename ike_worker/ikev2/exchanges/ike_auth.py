@@ -70,7 +70,7 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
     if id_r is None or auth is None:
         wrong = contents.wrong
         if wrong is not None:
-            context.reasons.auth_refused_by_peer(context.now, sa, wrong.type)
+            _note_refusal(context, sa, pending, wrong.type)
         raise Refused(
             NotifyType.AUTHENTICATION_FAILED,
             f"the peer answers {name_of(NotifyType, wrong.type) if wrong else 'nothing'} to IKE_AUTH",
@@ -94,6 +94,15 @@ def complete(context: Context, sa: IkeSa, pending: Pending, contents: Contents) 
         return
     _stands(context, sa, contents)
     context.add_child(sa, child)
+
+
+def _note_refusal(context: Context, sa: IkeSa, pending: Pending, kind: int) -> None:
+    """The peer refuses all of it. Some do where they only dislike the Child SA, and RFC 7296 has them go on."""
+    if pending.spi and kind in (NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.TS_UNACCEPTABLE):
+        rule = context.policy.rule(pending.wish.rule_id)
+        context.reasons.child_refused_by_peer(context.now, sa, rule, kind, auth=True)
+    else:
+        context.reasons.auth_refused_by_peer(context.now, sa, kind)
 
 
 def _stands(context: Context, sa: IkeSa, contents: Contents) -> None:

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from ike_worker.ikev2.datagram import Endpoint
+from ike_worker.ikev2.errors import Refused
+from ike_worker.ikev2.exchanges import ike_auth
 from ike_worker.ikev2.features import reasons
 from ike_worker.ikev2.features.failures import MAX_STRANGERS
 from ike_worker.ikev2.features.reasons import Reasons
+from ike_worker.ikev2.iana import NotifyType
 from ike_worker.ikev2.selection import offer_ike
 from ipc.algorithms import AES128GCM16, KeyExchangeId
 from ipc.types import Mode
@@ -102,6 +105,27 @@ def test_selectors_that_do_not_meet() -> None:
         True,
         ("local 10.9.0.0/24", "remote 10.2.0.0/16"),
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject"),
+    [
+        (NotifyType.NO_PROPOSAL_CHOSEN, "ESP proposals"),
+        (NotifyType.TS_UNACCEPTABLE, "traffic selectors"),
+        (NotifyType.AUTHENTICATION_FAILED, "identities"),
+    ],
+)
+def test_a_peer_that_refuses_the_ike_sa_for_its_child_sa(
+    kind: NotifyType, subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenIKED does; RFC 7296 section 1.2 has the IKE SA made all the same."""
+
+    def refuse(*_: object) -> None:
+        raise Refused(kind, "")
+
+    monkeypatch.setattr(ike_auth, "_identify", refuse)
+    here = why(failed().alice, "bob")
+    assert (here.exchange, here.notify, here.by_peer, here.subject) == ("IKE_AUTH", kind.name, True, subject)
 
 
 def test_another_pre_shared_key_shows_no_key() -> None:
