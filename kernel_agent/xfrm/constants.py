@@ -42,6 +42,7 @@ class XfrmMessage(enum.IntEnum):
     UPDPOLICY = 0x19
     NEWSPDINFO = 0x24
     GETSPDINFO = 0x25
+    MAPPING = 0x26
     SETDEFAULT = 0x27
     GETDEFAULT = 0x28
 
@@ -51,6 +52,7 @@ class XfrmGroup(enum.IntEnum):
 
     ACQUIRE = 1
     EXPIRE = 2
+    MAPPING = 8
 
 
 class XfrmAttribute(enum.IntEnum):
@@ -67,6 +69,7 @@ class XfrmAttribute(enum.IntEnum):
     SA_EXTRA_FLAGS = 24
     SET_MARK = 29
     SET_MARK_MASK = 30
+    MTIMER_THRESH = 32
 
 
 class SpdAttribute(enum.IntEnum):

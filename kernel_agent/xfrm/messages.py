@@ -4,7 +4,7 @@ import socket
 import sys
 
 from ipc.algorithms import EncryptionId
-from ipc.messages import Acquire, Expire, Sa, SaName, Usage
+from ipc.messages import Acquire, Expire, PeerMoved, Sa, SaName, Usage
 from ipc.ownership import INNER_MARK, OWNER_TAG, XFRM_TAG_BASE
 from ipc.types import Direction, IpAddress, Mode, PortRange, Prefix, TrafficSelector
 from ipc.value import value
@@ -19,6 +19,8 @@ LEGACY_WINDOW_PACKETS = 32
 """The largest replay window that xfrm_usersa_info itself can hold."""
 SOFT_PACKETS_WITHOUT_ESN = 0xF000_0000
 """Rekey before 32-bit sequence numbers run out (RFC 4303 section 3.3.3)."""
+MAPPING_TOLD_EVERY_S = 5
+"""So often it is told at most that a peer sends from elsewhere, unless that changes."""
 LONGEST_LIFETIME_S = 10 * 365 * 86400
 MAX_KNOWN_ATTRIBUTES = 400_000
 FIRST_SA_SERIAL = 1 << 20
@@ -287,6 +289,9 @@ def new_sa(sa: Sa) -> bytes:
     if sa.encapsulation is not None:
         ports = (sa.encapsulation.source_port, sa.encapsulation.destination_port)
         body += pack_attribute(XfrmAttribute.ENCAP, structs.pack_encap(*ports))
+        if sa.direction is Direction.IN:
+            # Otherwise each packet from elsewhere is an event of its own. Linux before 5.17 does not know it.
+            body += pack_attribute(XfrmAttribute.MTIMER_THRESH, structs.pack_word(MAPPING_TOLD_EVERY_S))
     return body
 
 
@@ -411,6 +416,15 @@ def expire(body: bytes) -> Expire | None:
     if installed is None:
         return None
     return Expire(sa=installed.name, hard=body[structs.SA_INFO_BYTES] != 0)
+
+
+def mapping(body: bytes) -> PeerMoved | None:
+    """A MAPPING of an SA of ours, else None: its packets, which are authentic, come in UDP from elsewhere now."""
+    found = structs.unpack_mapping(body)
+    if not is_tagged(found.reqid):
+        return None
+    name = SaName(spi=found.spi, destination=found.destination)
+    return PeerMoved(sa=name, source=found.source, source_port=found.source_port)
 
 
 def _packet_selector(protocol: int, address: IpAddress, port: MaskedPort) -> TrafficSelector:

@@ -23,6 +23,7 @@ _TEMPLATE = struct.Struct("=16s4sB3xH2x16sIBBBxIII")
 _POLICY_ID = struct.Struct("=56sIB3x")
 _SA_INFO = struct.Struct("=56s16s4sB3x16s8Q4Q12xIIHBBB7x")
 _SA_ID = struct.Struct("=16s4sHBx")
+_MAPPING = struct.Struct("=16s4sHBxI16s16s2s2s")
 _MARK = struct.Struct("=II")
 _ENCAP = struct.Struct("=H2s2s2x16s")
 _REPLAY_ESN = struct.Struct("=6I")
@@ -32,6 +33,7 @@ POLICY_INFO_BYTES = _POLICY_INFO.size
 SA_INFO_BYTES = _SA_INFO.size
 ACQUIRE_BYTES = 280
 EXPIRE_BYTES = 232
+MAPPING_BYTES = _MAPPING.size
 
 _UNLIMITED = (c.XFRM_INF, c.XFRM_INF, c.XFRM_INF, c.XFRM_INF, 0, 0, 0, 0)
 
@@ -320,6 +322,33 @@ def unpack_sa_info(data: bytes) -> SaInfo:
 def pack_sa_id(destination: IpAddress, spi: int) -> bytes:
     """struct xfrm_usersa_id { xfrm_address_t daddr; __be32 spi; __u16 family; __u8 proto; };"""
     return _SA_ID.pack(pack_address(destination), spi.to_bytes(4, "big"), family_of(destination), c.IPPROTO_ESP)
+
+
+@value
+class Mapping:
+    """Where the packets of an inbound SA come from now."""
+
+    destination: IpAddress
+    spi: int
+    reqid: int
+    source: IpAddress
+    source_port: int
+
+
+def unpack_mapping(body: bytes) -> Mapping:
+    """struct xfrm_user_mapping {
+    struct xfrm_usersa_id id; __u32 reqid; xfrm_address_t old_saddr, new_saddr; __be16 old_sport, new_sport; };
+    """
+    if len(body) < MAPPING_BYTES:
+        raise Malformed(f"mapping: {len(body)} bytes, not {MAPPING_BYTES}")
+    destination, spi, family, _protocol, reqid, _old, source, _old_port, port = _MAPPING.unpack_from(body)
+    return Mapping(
+        destination=unpack_address(destination, family),
+        spi=int.from_bytes(spi, "big"),
+        reqid=reqid,
+        source=unpack_address(source, family),
+        source_port=int.from_bytes(port, "big"),
+    )
 
 
 def pack_encap(source_port: int, destination_port: int) -> bytes:

@@ -1,7 +1,7 @@
 """The data path in the kernel: XFRM policies with ESP templates, and XFRM SAs (RFC 4301, RFC 4303).
 
-The kernel enforces and encrypts by itself; the agent installs, and hears ACQUIRE and EXPIRE. Outbound traffic goes by
-the newest SA of a policy, so a rekeyed one takes over as soon as it is installed.
+The kernel enforces and encrypts by itself; the agent installs, and hears ACQUIRE, EXPIRE and MAPPING. Outbound traffic
+goes by the newest SA of a policy, so a rekeyed one takes over as soon as it is installed.
 """
 
 import errno
@@ -65,7 +65,7 @@ class XfrmPath:
         """Begins to listen."""
         self._listener = listener
         try:
-            self._monitor = MonitorSocket(NETLINK_XFRM, (XfrmGroup.ACQUIRE, XfrmGroup.EXPIRE))
+            self._monitor = MonitorSocket(NETLINK_XFRM, (XfrmGroup.ACQUIRE, XfrmGroup.EXPIRE, XfrmGroup.MAPPING))
         except OSError as error:
             raise DataPathError(f"no XFRM events: {error.strerror}") from error
         self._loop.add_reader(self._monitor.fileno(), self._on_event)
@@ -202,6 +202,10 @@ class XfrmPath:
                     if expire.hard:
                         self._sa_policies.remove([expire.sa])
                     listener.on_expire(expire)
+            elif kind == XfrmMessage.MAPPING:
+                moved = messages.mapping(body)
+                if moved is not None:
+                    listener.on_peer_moved(moved)
         except Malformed as error:
             log.warning("an XFRM event made no sense: %s", error)
 

@@ -222,7 +222,7 @@ def test_icmp_type_and_code() -> None:
 
 @given(st.binary(max_size=400))
 def test_arbitrary_bytes_give_a_value_or_malformed(data: bytes) -> None:
-    for read in (messages.tagged_policy, messages.tagged_sa, messages.acquire, messages.expire):
+    for read in (messages.tagged_policy, messages.tagged_sa, messages.acquire, messages.expire, messages.mapping):
         try:
             read(data)
         except structs.Malformed:

@@ -1,8 +1,10 @@
 """SAs in a kernel that has ESP: installed, used, counted, expired, rekeyed, deleted. Skipped where there is none."""
 
+import contextlib
 import dataclasses
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,17 +19,20 @@ from ipc.algorithms import (
     cipher_sizes,
 )
 from ipc.loop import Loop
-from ipc.messages import Acquire, Expire, Sa, SaName, Usage
+from ipc.messages import Acquire, Expire, PeerMoved, Sa, SaName, Usage
 from ipc.types import Direction, Mode, Secret, UdpEncapsulation
 from kernel_agent import clean
 from kernel_agent.data_path import Listener
 from kernel_agent.probe import probe_kernel_esp
+from kernel_agent.xfrm.constants import UDP_ENCAP_ESPINUDP
 from kernel_agent.xfrm.xfrm_path import XfrmPath
 from tests.kernel_agent.namespace import clear_packet_arrives, host_and_peer
 from tests.kernel_agent.values import OURS, THEIRS, name_of, policy, rule, sa, selector
 from tests.lab.namespaces import Namespace
 
 pytestmark = pytest.mark.root
+UDP_ENCAP = 100
+"""Socket option of linux/udp.h."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,8 +52,9 @@ class Host:
     loop: Loop
     acquires: list[Acquire] = field(default_factory=list)
     expires: list[Expire] = field(default_factory=list)
+    moves: list[PeerMoved] = field(default_factory=list)
 
-    def wait_for(self, events: list[Acquire] | list[Expire], count: int = 1) -> None:
+    def wait_for(self, events: Sized, count: int = 1) -> None:
         """Goes round the loop until so many events have come."""
         deadline = time.monotonic() + 10
         while len(events) < count and time.monotonic() < deadline:
@@ -71,7 +77,7 @@ def start_host(namespace: Namespace) -> Host:
         loop=loop,
         path=namespace.call(lambda: XfrmPath(loop, drop_leftovers=clean.Removed)),
     )
-    listener = Listener(on_acquire=host.acquires.append, on_expire=host.expires.append, on_peer_moved=lambda _: None)
+    listener = Listener(on_acquire=host.acquires.append, on_expire=host.expires.append, on_peer_moved=host.moves.append)
     namespace.call(lambda: host.path.start(listener))
     return host
 
@@ -153,6 +159,32 @@ def test_traffic_flows_with_every_algorithm(tunnel: Tunnel, cipher: Cipher, inte
 def test_udp_encapsulation_is_installed(tunnel: Tunnel) -> None:
     install(tunnel, 0x1000, encapsulation=UdpEncapsulation(source_port=4500, destination_port=4500))
     assert "encap type espinudp sport 4500 dport 4500" in tunnel.left.namespace.ip("xfrm", "state")
+
+
+def test_it_is_told_when_a_peer_sends_from_another_port(tunnel: Tunnel) -> None:
+    """As behind a NAT whose mapping changes."""
+    with udp_encapsulation_socket(tunnel.right.namespace):
+        install(tunnel, 0x1000, encapsulation=UdpEncapsulation(source_port=4500, destination_port=4500))
+        assert arrives(tunnel)
+        assert tunnel.right.moves == []
+        tunnel.left.path.delete_sas((name_of(pair_for("left", 0x1000)[1]),), done_well)
+        elsewhere = UdpEncapsulation(source_port=4711, destination_port=4500)
+        tunnel.left.path.add_sas(pair_for("left", 0x1000, encapsulation=elsewhere)[1:], done_well)
+        # The numbers of packets begin again: what the replay window refuses tells nothing.
+        for _ in range(3):
+            arrives(tunnel)
+        tunnel.right.wait_for(tunnel.right.moves)
+        name = name_of(pair_for("right", 0x1000)[0])
+        assert tunnel.right.moves == [PeerMoved(sa=name, source=OURS, source_port=4711)], "told once, not each time"
+
+
+@contextlib.contextmanager
+def udp_encapsulation_socket(namespace: Namespace) -> Iterator[None]:
+    """Has the kernel take ESP in UDP at port 4500."""
+    with namespace.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as opened:
+        opened.setsockopt(socket.IPPROTO_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP)
+        opened.bind(("0.0.0.0", 4500))
+        yield
 
 
 def test_an_sa_answers_the_acquire_and_the_larval_sa_goes(tunnel: Tunnel) -> None:
