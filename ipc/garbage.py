@@ -5,6 +5,11 @@ import gc
 from collections.abc import Iterator
 
 
+def look_seldom() -> None:
+    """From now on cycles are looked for seldom: SAs, policies and what comes with them stay, and have hardly any."""
+    gc.set_threshold(100_000, 20, 100)
+
+
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
     """No search for cycles goes on inside, nor at the end because of what was made: it counts as old at once."""

@@ -19,10 +19,11 @@ import zmq
 from ipc import messages as m
 from ipc import privileges
 from ipc.channel import Channel, Gatekeeper, Handler
+from ipc.garbage import look_seldom
 from ipc.links import Link, links_of
 from ipc.loop import Loop
 from ipc.roles import Role, name_of, process_name, uid_of
-from ipc.round_log import RoundLog
+from ipc.round_log import LineFormat, RoundLog
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +63,11 @@ def inherited_descriptors() -> dict[str, int]:
 def set_up_log(name: str, level: str) -> RoundLog:
     """Log lines to stderr, which the supervisor has pointed where they belong."""
     handler = RoundLog(sys.stderr.fileno())
-    logging.basicConfig(
-        level=level,
-        handlers=[handler],
-        format=f"%(asctime)s {name}[%(process)d] %(levelname)s %(message)s",
-    )
+    handler.setFormatter(LineFormat(f"%(asctime)s {name}[%(process)d] %(levelname)s %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+    # No line says where in the program it was written: finding that out takes as long as the rest.
+    logging._srcfile = None  # as the manual has it
+    logging.logThreads = logging.logMultiprocessing = False
     # Formatting must open no file once privileges are gone.
     time.localtime()
     return handler
@@ -118,6 +119,7 @@ class RoleProcess:
         privileges.drop(uid=uid, gid=uid, capabilities=CAPABILITIES[role], parent=arguments.supervisor)
         gc.collect()
         gc.freeze()
+        look_seldom()
         return cls(role, arguments.instance, descriptors, start_time, round_log, arguments.worker)
 
     def open_link(

@@ -7,9 +7,26 @@ it: in a storm of handshakes that was half of the supervisor's work. A warning, 
 import contextlib
 import logging
 import os
+import time
 
 WHOLE_BYTES = 4096
 """What is written to a pipe in pieces of at most so many bytes stays in one piece (PIPE_BUF, pipe(7))."""
+
+
+class LineFormat(logging.Formatter):
+    """The default format of times, made once for each second."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line)
+        self._second = -1
+        self._text = ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """As the base class does it, where no other format is asked for."""
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._text = second, time.strftime(self.default_time_format, self.converter(second))
+        return f"{self._text},{int(record.msecs):03d}"
 
 
 class RoundLog(logging.Handler):

@@ -1,6 +1,5 @@
 """The role kernel_agent: probes the kernel as root, drops to CAP_NET_ADMIN alone, then serves its links."""
 
-import gc
 import os
 import socket
 import sys
@@ -106,8 +105,6 @@ class AgentProcess:
 
 def main() -> int:
     """Runs the role until the supervisor stops it."""
-    # Policies are very many objects without cycles: by default each ten thousandth would have all looked through.
-    gc.set_threshold(100_000, 20, 100)
     esp, scratch = probe_kernel_esp(), scratch_sockets()
     process = RoleProcess.start(Role.KERNEL_AGENT)
     AgentProcess(process, esp, scratch)

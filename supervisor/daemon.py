@@ -3,6 +3,7 @@
 import logging
 import os
 
+from ipc.garbage import look_seldom
 from ipc.process import set_up_log
 from ipc.roles import SUPERVISOR_NAME, Role
 from supervisor import notify
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 def run(settings: Settings, starter: Starter, table: tuple[RoleRow, ...] = ROLE_TABLE) -> int:
     """Starts the instance, runs it until it is told to stop, and leaves nothing behind; the exit code."""
     os.umask(0o022)
+    look_seldom()
     directory, lock = RunDirectory(settings.instance), Lock(settings.instance)
     try:
         directory.prepare()

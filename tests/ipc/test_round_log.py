@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ipc.round_log import WHOLE_BYTES, RoundLog
+from ipc.round_log import WHOLE_BYTES, LineFormat, RoundLog
 
 
 class Pipe:
@@ -77,3 +77,10 @@ def test_a_full_pipe_stops_nobody(pipe: Pipe) -> None:
         except BlockingIOError:
             break
     pipe.say(logging.INFO, "lost")
+
+
+def test_times_are_written_as_everywhere() -> None:
+    ours, everywhere = (made("%(asctime)s %(message)s") for made in (LineFormat, logging.Formatter))
+    for created in (1_700_000_000.0, 1_700_000_000.25, 1_700_000_001.9996, 1_600_000_000.5):
+        record = logging.makeLogRecord({"msg": "x", "created": created, "msecs": (created - int(created)) * 1000})
+        assert ours.format(record) == everywhere.format(record)
