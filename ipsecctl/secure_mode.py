@@ -2,8 +2,6 @@
 
 from ipc import kept
 from ipsecctl.errors import CommandError
-from ipsecctl.modules import run_module
-from ipsecctl.processes import neighbour
 
 PROGRAM = "kernel_agent.secure"
 PROGRAM_WITHIN_S = 10.0
@@ -44,6 +42,8 @@ def stays_at_stop(instance: str) -> bool:
 
 def end_if_disabled(instance: str) -> tuple[str, ...]:
     """What a stop does about the mode where there is no supervisor to do it; a line if there is something to say."""
+    from ipsecctl.processes import neighbour
+
     try:
         if neighbour(instance) or not is_on():
             return ()
@@ -57,4 +57,6 @@ def end_if_disabled(instance: str) -> tuple[str, ...]:
 
 
 def _run(word: str) -> str:
+    from ipsecctl.modules import run_module
+
     return run_module(PROGRAM, word, within_s=PROGRAM_WITHIN_S).strip()
