@@ -8,6 +8,7 @@ import json
 import os
 
 from ipc import wishes as w
+from ipc.algorithms import cipher_name
 from ipc.messages import CommandDone
 from ipsecctl.asker import asker
 from ipsecctl.errors import CommandError
@@ -39,7 +40,9 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise CommandError(f"{options.directory}: {error.strerror}") from error
     if options.json:
-        print(json.dumps({"directory": options.directory, "ike_sas": len(ike_lines), "esp_sas": len(esp_lines)}))
+        names = sorted(map(cipher_name, left_out))
+        counts = {"ike_sas": len(ike_lines), "esp_sas": len(esp_lines), "left_out": names}
+        print(json.dumps({"directory": options.directory, **counts}))
     else:
         if left_out:
             print(f"warning: {unreadable(left_out)}")
