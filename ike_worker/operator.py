@@ -85,6 +85,10 @@ class Operator:
         if rule is None:
             self._end(wish, False, f'there is no protect rule "{wish.target}" that is negotiated by IKE')
             return
+        if not view.is_ours(rule):
+            line = "no IKE worker has taken it on, since they had to tell each other something just now: try again"
+            self._end(wish, False, line, nothing=True)
+            return
         if not view.can_be_called(rule):
             self._end(wish, False, f'peer "{rule.peer}" of the rule has no address in the policy: it must call us')
             return
@@ -126,7 +130,7 @@ class Operator:
             ike_sas = [ike_sa] if ike_sa is not None else []
         count = len(children) + len(ike_sas)
         if not count:
-            self._end(wish, False, f"{wish.target} has no SA that could be rekeyed")
+            self._end(wish, False, f"{wish.target} has no SA that could be rekeyed", nothing=True)
             return
         kind = "Child" if children else "IKE"
         one = self._begin(
@@ -170,8 +174,8 @@ class Operator:
         if one.timer is not None:
             one.timer.cancel()
 
-    def _end(self, wish: w.OperatorWish, done: bool, *lines: str) -> None:
-        self._send(w.WishEnded(request_id=wish.request_id, done=done, lines=lines))
+    def _end(self, wish: w.OperatorWish, done: bool, *lines: str, nothing: bool = False) -> None:
+        self._send(w.WishEnded(request_id=wish.request_id, done=done, lines=lines, nothing=nothing))
 
     # ------------------------------------------------------------------ questions
 

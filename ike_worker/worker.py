@@ -62,6 +62,7 @@ class Worker:
         handlers: dict[type, Handler] = {
             m.RestoreIkeSas: self._on_restore,
             m.IkeSasSaved: self._on_saved,
+            m.Elsewhere: self._on_elsewhere,
             w.OperatorWish: self._operator.on_wish,
             w.WatchSas: self._live.on_watch,
         }
@@ -106,6 +107,9 @@ class Worker:
             self._engine.remember(codec.decode_value(Memory, data), time.monotonic())
         except MessageRefused as error:
             log.error("what was known of rules and failures is forgotten: %s", error)
+
+    def _on_elsewhere(self, message: m.Elsewhere, _peer: bytes) -> None:
+        self._engine.hear(message.news, time.monotonic())
 
     def _on_policy(self, peers: tuple[m.Peer, ...], rules: tuple[m.NegotiationRule, ...]) -> None:
         self._has_policy = True
@@ -207,11 +211,13 @@ class Worker:
         """Hands what has changed to the supervisor, in messages of bounded size."""
         changed, gone = changes.changed, changes.gone
         memory = codec.encode_value(self._engine.memory()) if changes.memory else b""
+        news = self._engine.take_news(changes)
         snapshots = tuple(
             m.IkeSaSnapshot(spi=spi, state=Secret(codec.encode_value(self._engine.snapshot(spi)))) for spi in changed
         )
         size = m.RULES_PER_MESSAGE
-        for start in range(0, max(len(snapshots), len(gone), 1), size):
+        most = max(len(snapshots), len(gone), len(news.anew) if news else 0, len(news.ended) if news else 0, 1)
+        for start in range(0, most, size):
             self._sequence += 1
             self._supervisor.try_send(
                 m.SaveIkeSas(
@@ -219,6 +225,7 @@ class Worker:
                     saved=snapshots[start : start + size],
                     forgotten=gone[start : start + size],
                     memory=memory if start == 0 else b"",
+                    news=_part(news, start) if news is not None else None,
                 )
             )
         self._status_changed.update(changed)
@@ -262,3 +269,13 @@ class Worker:
             self._supervisor.try_send(m.TunnelsChanged(changed=statuses, gone=gone[start : start + size]))
         for message in self._rule_reports.take():
             self._supervisor.try_send(message)
+
+
+def _part(news: m.WorkerNews, start: int) -> m.WorkerNews:
+    end = start + m.RULES_PER_MESSAGE
+    return m.WorkerNews(
+        standing=news.standing[start:end],
+        gone=news.gone[2 * start : 2 * end],
+        anew=news.anew[start:end],
+        ended=news.ended[start:end],
+    )

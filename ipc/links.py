@@ -64,7 +64,7 @@ SUPERVISOR_WORKER = Link(
     "supervisor-worker",
     Role.SUPERVISOR,
     Role.IKE_WORKER,
-    frozenset({*_LIFE_FROM_SUPERVISOR, m.RestoreIkeSas, m.IkeSasSaved, w.OperatorWish, w.WatchSas}),
+    frozenset({*_LIFE_FROM_SUPERVISOR, m.RestoreIkeSas, m.IkeSasSaved, m.Elsewhere, w.OperatorWish, w.WatchSas}),
     frozenset(
         {
             *_LIFE_FROM_ROLE,

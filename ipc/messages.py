@@ -52,6 +52,7 @@ MAX_SNAPSHOT_BYTES = 1024 * 1024
 MAX_NEXT_LAYERS = 256
 """Combinations of protocols and ports that one rule is about."""
 MAX_MEMORY_BYTES = 4 * 1024 * 1024
+MAX_ID_BYTES = 65535
 
 REGISTRY: dict[int, type] = {}
 """Message number to class; filled by `message`."""
@@ -336,6 +337,65 @@ class IkeSaSnapshot:
     state: Annotated[Secret, MaxLength(MAX_SNAPSHOT_BYTES)]
 
 
+@value
+class StandingChild:
+    """What a Child SA carries; selectors from our side."""
+
+    rule_id: int
+    local: Annotated[tuple[TrafficSelector, ...], MaxLength(64)]
+    remote: Annotated[tuple[TrafficSelector, ...], MaxLength(64)]
+
+
+@value
+class StandingSa:
+    """An IKE SA that stands, as other workers must know it. Times are monotonic: one clock for all processes."""
+
+    spi: Annotated[bytes, MaxLength(8)]
+    """Our own."""
+    peer: Name
+    peer_id: Annotated[bytes, MaxLength(MAX_ID_BYTES)]
+    """Body of the peer's ID payload."""
+    remote: IpAddress
+    ours: bool
+    """We called."""
+    rank: Annotated[bytes, MaxLength(8)]
+    """Of two that stand by accident the lower one goes, on both sides."""
+    created_at: float
+    authenticated_at: float
+    leaving: bool
+    """It is about to go."""
+    children: Annotated[tuple[StandingChild, ...], MaxLength(1024)]
+
+
+@value
+class StartedAnew:
+    """A peer has forgotten what there was before (INITIAL_CONTACT, RFC 7296 section 2.4)."""
+
+    peer: Name
+    peer_id: Annotated[bytes, MaxLength(MAX_ID_BYTES)]
+    before: float
+    """IKE SAs that were authenticated before this are no more."""
+
+
+@value
+class EndedRule:
+    """A rule has lost its Child SA against our will, and is not negotiated at once."""
+
+    rule_id: int
+    action: EndAction
+
+
+@value
+class WorkerNews:
+    """What other workers must know of one, where there are several."""
+
+    standing: Annotated[tuple[StandingSa, ...], MaxLength(RULES_PER_MESSAGE)] = ()
+    """As they are now."""
+    gone: Annotated[tuple[Annotated[bytes, MaxLength(8)], ...], MaxLength(2 * RULES_PER_MESSAGE)] = ()
+    anew: Annotated[tuple[StartedAnew, ...], MaxLength(RULES_PER_MESSAGE)] = ()
+    ended: Annotated[tuple[EndedRule, ...], MaxLength(RULES_PER_MESSAGE)] = ()
+
+
 @message(40)
 class SaveIkeSas:
     """Keep these, forget those. Datagrams that depend on them wait for IkeSasSaved."""
@@ -345,6 +405,8 @@ class SaveIkeSas:
     forgotten: Annotated[tuple[Annotated[bytes, MaxLength(8)], ...], MaxLength(RULES_PER_MESSAGE)]
     memory: Annotated[bytes, MaxLength(MAX_MEMORY_BYTES)] = b""
     """What the worker knows beside IKE SAs, as `ikev2` wrote it; empty if that is as before."""
+    news: WorkerNews | None = None
+    """For the other workers, which are told before IkeSasSaved is said."""
 
 
 @message(41)
@@ -429,6 +491,13 @@ class RulesChanged:
 
     fresh: bool
     rules: Annotated[tuple[RuleState, ...], MaxLength(RULES_PER_MESSAGE)]
+
+
+@message(46)
+class Elsewhere:
+    """Supervisor to worker: what another worker has told."""
+
+    news: WorkerNews
 
 
 # ------------------------------------------------------------- policy_loader -> kernel_agent, ike_worker (50-69)

@@ -22,6 +22,7 @@ from supervisor.name_resolver import NameResolver
 from supervisor.operator_wishes import OperatorWishes
 from supervisor.policy import PolicyKeeper, first_line
 from supervisor.rules import Rules
+from supervisor.standing import Standing
 from supervisor.store import MAX_STORE_BYTES, Store
 from supervisor.tunnels import Tunnels
 from supervisor.watchdog import Watchdog
@@ -46,6 +47,7 @@ class Holdings:
     """Of each worker, by its name: nobody else's checkpoints are given to it, or changed by it."""
     tunnels: Tunnels = field(default_factory=Tunnels)
     rules: Rules = field(default_factory=Rules)
+    standing: Standing = field(default_factory=Standing)
     drift: Drift = field(default_factory=Drift)
     children: dict[str, Child] = field(default_factory=dict)
     """By name: that of a role, and a number behind it for the second of its processes and those after it."""
@@ -188,6 +190,8 @@ class Conversations:
             self._restore(name)
 
     def _restore(self, worker: str) -> None:
+        for news in self._holdings.standing.elsewhere(worker):
+            self._channels.send(Role.IKE_WORKER, m.Elsewhere(news=news), worker.encode())
         for chunk in self._holdings.store_of(worker).restore(self._holdings.ike_workers):
             self._channels.send(Role.IKE_WORKER, chunk, worker.encode())
 
@@ -257,13 +261,23 @@ class Conversations:
         except StoreFull as error:
             self._restart(worker, str(error))
             return
+        if message.news is not None:
+            self._holdings.standing.take(worker, message.news)
+            self._tell_others(worker, message.news)
         self._channels.send(Role.IKE_WORKER, m.IkeSasSaved(sequence=message.sequence), peer)
+
+    def _tell_others(self, worker: str, news: m.WorkerNews) -> None:
+        for other in self._holdings.worker_names:
+            if other != worker:
+                self._channels.send(Role.IKE_WORKER, m.Elsewhere(news=news), other.encode())
 
     def _on_worker_ready(self, message: m.WorkerReady, peer: bytes) -> None:
         worker = name_of(peer)
         self._holdings.ready.add(worker)
         self._holdings.monitor.worker_came()
         self._holdings.tunnels.keep_only(self._holdings.store_of(worker), worker)
+        for gone in self._holdings.standing.keep_only(worker, self._holdings.store_of(worker)):
+            self._tell_others(worker, gone)
         log.info("%s is ready with %d IKE SAs", worker, message.ike_sas)
 
 

@@ -103,18 +103,18 @@ class Instance:
             ),
             data_path=DataPathKeeper(lambda message: self.channels.send(Role.KERNEL_AGENT, message)),
             watchdog=Watchdog(
-                lambda name, sequence: self._send_to(name, m.HealthQuestion(sequence=sequence)),
+                lambda name, sequence: self.send_to(name, m.HealthQuestion(sequence=sequence)),
             ),
             names=NameResolver(self.loop),
             wishes=OperatorWishes(
                 self.loop,
-                self._send_to,
+                self.send_to,
                 lambda peer, message: self.channels.send(Role.IPSECCTL, message, peer),
                 lambda: self.holdings.worker_names if self.holdings.workers_ready else (),
             ),
             monitor=Monitor(
                 lambda peer, message: self.channels.send(Role.IPSECCTL, message, peer),
-                lambda on: [self._send_to(name, w.WatchSas(on=on)) for name in self.holdings.worker_names],
+                lambda on: [self.send_to(name, w.WatchSas(on=on)) for name in self.holdings.worker_names],
             ),
         )
         self.holdings.data_path.log_unmatched(settings.log_unmatched)
@@ -285,7 +285,7 @@ class Instance:
         self._signals.close()
         self.descriptors.close_all()
 
-    def _send_to(self, name: str, message: object) -> bool:
+    def send_to(self, name: str, message: object) -> bool:
         """Speaks to the process of this name."""
         return self.channels.send(self.holdings.children[name].row.role, message, name.encode())
 

@@ -97,7 +97,7 @@ def port_500(workers: int) -> tuple[Instruction, ...]:
 
 
 def port_4500(workers: int, *, userspace: bool) -> tuple[Instruction, ...]:
-    """The program for UDP 4500. Where user space does no ESP, it goes to a worker's socket: there the kernel takes it."""
+    """The program for UDP 4500. Without a data path in user space, ESP goes to a worker, where the kernel takes it."""
     ike = _ike(4, workers)
     return (
         Instruction(code=_BPF_LD_W_ABS, k=0),

@@ -3,6 +3,7 @@
 Every step looks for what there is to end or remove, so the list is right after a start that failed half-way too.
 """
 
+import itertools
 import logging
 import signal
 
@@ -40,12 +41,14 @@ class Shutdown:
         was_up = {child for child in children if child.state is ChildState.UP}
         for child in children:
             child.stop()
-        for child in children:
-            is_agent = child.row.role is Role.KERNEL_AGENT
+        for role, group in itertools.groupby(children, key=lambda child: child.row.role):
+            is_agent = role is Role.KERNEL_AGENT
             if is_agent:
                 self._put_back_forwarding()
-            as_asked = self._end(child, child in was_up) if child.alive else False
-            if is_agent and not as_asked and self._instance.holdings.data_path.kind is not None:
+            living = [child for child in group if child.alive]
+            asked = {child for child in living if child in was_up and self._ask(child)}
+            as_asked = [self._end(child, child in asked) for child in living]
+            if is_agent and not any(as_asked) and self._instance.holdings.data_path.kind is not None:
                 self._say(self._clean_kernel())
         mode = secure_mode.end_if_disabled(self._instance.settings.instance)
         if mode:
@@ -65,11 +68,15 @@ class Shutdown:
         if line:
             self._say(line)
 
-    def _end(self, child: Child, was_up: bool) -> bool:
-        """Ends a child; whether it ended by itself when it was asked to."""
-        role, deadline_s, pid = child.row.role, patient(child.row.stop_deadline_s), child.pid
+    def _ask(self, child: Child) -> bool:
+        """Tells a child to end; False if it is not there. All of a role are told before one is waited for."""
+        stop = m.Stop(deadline_s=patient(child.row.stop_deadline_s))
+        return self._instance.send_to(child.name, stop)
+
+    def _end(self, child: Child, asked: bool) -> bool:
+        """Sees to it that a child ends; whether it did when it was asked to."""
+        deadline_s, pid = patient(child.row.stop_deadline_s), child.pid
         how = AS_ASKED
-        asked = was_up and self._instance.channels.send(role, m.Stop(deadline_s=deadline_s))
         if not (asked and self._wait(child, deadline_s + GRACE_S)):
             how = "by SIGTERM"
             child.send_signal(signal.SIGTERM)
@@ -78,7 +85,7 @@ class Shutdown:
                 child.send_signal(signal.SIGKILL)
                 if not self._wait(child, KILL_GRACE_S):
                     how = "not: it does not go"
-        summary = self._instance.holdings.summaries.get(role, "")
+        summary = self._instance.holdings.summaries.get(child.name, "")
         self._say(f"{child.name} (pid {pid}) ended {how}" + (f": {summary}" if summary else ""))
         return how == AS_ASKED
 

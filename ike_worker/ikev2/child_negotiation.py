@@ -9,6 +9,7 @@ from ike_worker.ikev2.crypto.keymat import ChildKeys, ChildSuite, derive_child_k
 from ike_worker.ikev2.errors import MalformedMessage, Refused
 from ike_worker.ikev2.exchange_rules import Contents
 from ike_worker.ikev2.features import nat_traversal
+from ike_worker.ikev2.features.elsewhere import carries
 from ike_worker.ikev2.features.handover import standing
 from ike_worker.ikev2.iana import NotifyType
 from ike_worker.ikev2.ike_sa import IkeSa
@@ -316,11 +317,12 @@ def install_asked(
     rule_id = agreement.rule.rule_id
     since = sa.created_at if afresh else 0.0
     now = standing(context, sa, rule_id, agreement.local, agreement.remote, since=since)
-    yield from context.install_child(pair.inbound, pair.outbound, both=now is None)
-    state = ChildState.INSTALLED if now is None else ChildState.INBOUND
+    flows = now is not None or carries(context, sa, rule_id, agreement.local, agreement.remote, since=since)
+    yield from context.install_child(pair.inbound, pair.outbound, both=not flows)
+    state = ChildState.INBOUND if flows else ChildState.INSTALLED
     child = make_child(context, agreement.rule, pair, state, ours=False)
-    if now is not None:
-        child.beside = now.spi_in
+    if flows:
+        child.beside = now.spi_in if now is not None else 0
         child.due_at = context.now + SWITCH_OUTBOUND_S
     return child
 

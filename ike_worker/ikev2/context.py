@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from ike_worker.ikev2 import events
 from ike_worker.ikev2.child_sa import FIRST_PACKET_S, ChildSa, sa_name
 from ike_worker.ikev2.datagram import Datagram, Endpoint
+from ike_worker.ikev2.elsewhere_table import ElsewhereTable
 from ike_worker.ikev2.errors import AuthenticationFailed, Ikev2Error, RefusedHere
 from ike_worker.ikev2.features.fragmentation import FragmentStore
 from ike_worker.ikev2.features.gate import Gate
@@ -146,6 +147,7 @@ class Context:
         self.source_address = source_address
         self.now = 0.0
         self.place = Place()
+        self.elsewhere = ElsewhereTable()
         self.policy = Policy()
         self.has_policy = False
         """Before the first policy nothing new is negotiated, but what was restored lives."""

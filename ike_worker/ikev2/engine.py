@@ -17,7 +17,7 @@ from ike_worker.ikev2.datagram import Datagram, Endpoint
 from ike_worker.ikev2.errors import InvalidMajorVersion, RefusedHere, RemoteError
 from ike_worker.ikev2.events import AllClosed, Event, OrderEnded
 from ike_worker.ikev2.exchanges import ike_sa_init
-from ike_worker.ikev2.features import liveness, nat_traversal, traffic
+from ike_worker.ikev2.features import elsewhere, handover, initial_contact, liveness, nat_traversal, traffic
 from ike_worker.ikev2.features.gate import is_init_request
 from ike_worker.ikev2.features.orders import DownPeer, DownRule, Orders, RekeyChild, RekeyIke, Up
 from ike_worker.ikev2.iana import ExchangeType, NotifyType, PayloadType
@@ -38,7 +38,18 @@ from ike_worker.ikev2.wire.message import (
 )
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wish import Wish, WishKind
-from ipc.messages import Acquire, CertificateData, HalfOpenLimits, IkeSaStatus, NegotiationRule, Peer, Sa, Usage
+from ipc.messages import (
+    Acquire,
+    CertificateData,
+    EndedRule,
+    HalfOpenLimits,
+    IkeSaStatus,
+    NegotiationRule,
+    Peer,
+    Sa,
+    Usage,
+    WorkerNews,
+)
 from ipc.peers import goes_on
 from ipc.types import AuthMethod, StartAction
 from ipc.value import value
@@ -259,18 +270,42 @@ class Engine:
         self._orders.take(order, Up(rule_id=rule_id, rule=rule.name if rule is not None else ""))
         if acquire is not None and rule_id in context.upkeep.cleared:
             return
+        wish = Wish(
+            kind=WishKind.CREATE_CHILD,
+            rule_id=rule_id,
+            acquire_id=acquire.acquire_id if acquire is not None else 0,
+            packet_local=acquire.packet_local if acquire is not None else None,
+            packet_remote=acquire.packet_remote if acquire is not None else None,
+        )
+        if acquire is not None and rule is not None and not self._is_for_us(rule.peer, wish):
+            context.elsewhere.defer(acquire, now)
+            return
         self._ending.discard(rule_id)
         if keep_up:
             context.upkeep.want(rule_id)
-        self._negotiate(
-            Wish(
-                kind=WishKind.CREATE_CHILD,
-                rule_id=rule_id,
-                acquire_id=acquire.acquire_id if acquire is not None else 0,
-                packet_local=acquire.packet_local if acquire is not None else None,
-                packet_remote=acquire.packet_remote if acquire is not None else None,
-            )
-        )
+        self._negotiate(wish)
+        self._settle()
+
+    def _is_for_us(self, peer: str, wish: Wish) -> bool:
+        """Whether no other worker is to see to it, or has."""
+        return elsewhere.is_ours(self._context, peer) and not elsewhere.serves(self._context, peer, wish)
+
+    def hear(self, news: WorkerNews, now: float) -> None:
+        """What another worker tells: it may make ours superfluous, or have been what a packet waits for."""
+        context = self._enter(now)
+        context.elsewhere.change(news)
+        for anew in news.anew:
+            initial_contact.forget(context, anew)
+        for ended in news.ended:
+            context.upkeep.end(ended.rule_id, ended.action)
+        for one in news.standing:
+            for child in one.children:
+                context.upkeep.stands(child.rule_id)
+            for sa in context.with_peer(one.peer):
+                handover.meet_elsewhere(context, sa)
+        if news.gone:
+            for acquire in context.elsewhere.take_deferred(now):
+                self.initiate(acquire.rule_id, now, acquire=acquire)
         self._settle()
 
     def _negotiate(self, wish: Wish) -> None:
@@ -298,6 +333,7 @@ class Engine:
         rules = [context.policy.rule(rule_id) for rule_id in context.policy.rule_ids]
         wanted = {rule.rule_id for rule in rules if rule is not None and rule.start is StartAction.AT_START}
         up = {child.rule_id for sa in context.ike_sas.values() for child in sa.children.values()}
+        up |= {rule.rule_id for rule in rules if rule is not None and not self._is_for_us(rule.peer, _wish_for(rule))}
         for rule_id in sorted((wanted - self._started - context.upkeep.left | context.upkeep.wanted) - up):
             self.initiate(rule_id, now, keep_up=True)
         self._started = wanted
@@ -481,6 +517,10 @@ class Engine:
         context.changed, context.gone, context.upkeep.changed = {}, {}, False
         return changes
 
+    def take_news(self, changes: Changes) -> WorkerNews | None:
+        """What other workers are to be told of `changes`; None if nothing."""
+        return elsewhere.news(self._context, changes.changed, changes.gone)
+
     def take_new_failures(self) -> bool:
         """Whether `memory` holds failures that it did not hold when this was last called."""
         failures = self._context.reasons.failures
@@ -551,9 +591,13 @@ class Engine:
             rule = context.policy.rule(rule_id)
             if rule is None or any(is_served(sa, wish) for sa in context.with_peer(rule.peer) if _is_usable(sa)):
                 continue
+            if elsewhere.serves(context, rule.peer, wish):
+                continue
             if context.upkeep.end(rule_id, action):
                 context.upkeep.want(rule_id)
                 self._negotiate(wish)
+            elif context.place.workers > 1:
+                context.elsewhere.ended.append(EndedRule(rule_id=rule_id, action=action))
 
     def _enter(self, now: float) -> Context:
         self._context.now = now
@@ -576,6 +620,10 @@ class Engine:
         if self._closing and not context.ike_sas:
             self._closing = False
             context.events.append(AllClosed())
+
+
+def _wish_for(rule: NegotiationRule) -> Wish:
+    return Wish(kind=WishKind.CREATE_CHILD, rule_id=rule.rule_id)
 
 
 def _is_usable(sa: IkeSa) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ike_worker.ikev2.child_sa import ChildSa, sa_name
 from ike_worker.ikev2.context import Context
+from ike_worker.ikev2.features import elsewhere
 from ike_worker.ikev2.iana import ExchangeType, name_of
 from ike_worker.ikev2.ike_sa import IkeSa
 from ike_worker.ikev2.states import ChildState, State
@@ -44,6 +45,10 @@ class View:
         """Whether the policy says where the peer of `rule` is, or an IKE SA with it stands."""
         peer = self._context.policy.peer(rule.peer)
         return bool(self._context.with_peer(rule.peer)) or (peer is not None and peer.address is not None)
+
+    def is_ours(self, rule: NegotiationRule) -> bool:
+        """Whether this worker, of several, negotiates with the peer of `rule`."""
+        return elsewhere.is_ours(self._context, rule.peer)
 
     def children_of(self, rule_id: int) -> list[int]:
         """The inbound SPIs of the Child SAs of a rule that can be rekeyed."""

@@ -147,8 +147,12 @@ class Instance:
         victim = self.role(role)
         if victim is None:
             raise LabError(f"{self.namespace}: no {role} to kill")
-        _kill(victim)
+        self.kill_process(victim)
         return victim
+
+    def kill_process(self, victim: RunningRole) -> None:
+        """Kills this one by SIGKILL; harmless if it is gone."""
+        _kill(victim)
 
     def die(self) -> None:
         """Kills the supervisor; its roles die with it, and the TUN goes that it held. All else is left as it is."""

@@ -11,10 +11,12 @@ from dataclasses import replace
 
 from ike_worker.ikev2.child_sa import REPLACED_LIFE_S, ChildSa, TrafficSelectors, serves
 from ike_worker.ikev2.context import Context
+from ike_worker.ikev2.features import elsewhere
 from ike_worker.ikev2.ike_sa import Handover, IkeSa, Origin
 from ike_worker.ikev2.selection import is_subset
 from ike_worker.ikev2.states import ChildState, State, enter
 from ike_worker.ikev2.wish import Wish, WishKind
+from ipc.messages import StandingSa
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,10 @@ def _step_down(context: Context, sa: IkeSa, child: ChildSa, heir: ChildSa) -> No
     log.info("%s: %s gives way to %s", sa, child, heir)
     heir.beside = child.spi_in
     context.mark_changed(context.child_owners[heir.spi_in])
+    _yield_traffic(context, sa, child)
+
+
+def _yield_traffic(context: Context, sa: IkeSa, child: ChildSa) -> None:
     context.stop_sending_on(sa, child)
     enter(child, ChildState.REKEYED)
     child.due_at = context.now + REPLACED_LIFE_S
@@ -105,6 +111,7 @@ def greet(context: Context, sa: IkeSa) -> None:
     while is_crowded(context, sa):
         oldest = min(_neighbours(context, sa), key=lambda one: one.created_at)
         context.close(oldest, f"the peer has {MAX_WITH_PEER} others")
+    meet_elsewhere(context, sa)
     takes_over = _drop_calls(context, sa) or origin.takes_over
     for other in context.siblings(sa):
         if other.origin is None or other.handover is not None:
@@ -117,7 +124,16 @@ def greet(context: Context, sa: IkeSa) -> None:
                 begin(context, loser, GIVE_WAY_S)
 
 
-def _met(one: Origin, other: Origin) -> bool:
+def meet_elsewhere(context: Context, sa: IkeSa) -> None:
+    """What other workers have with the same peer: of two begun by both sides at once ours may have to go."""
+    origin = sa.origin
+    if origin is None or not origin.ours or sa.state is not State.ESTABLISHED or sa.handover is not None:
+        return
+    if any(_met(origin, other) and origin.rank < other.rank for other in elsewhere.alike(context, sa)):
+        begin(context, sa, GIVE_WAY_S)
+
+
+def _met(one: Origin, other: Origin | StandingSa) -> bool:
     """Whether the two handshakes were under way at the same time, and each side had begun one."""
     return (
         one.ours is not other.ours
@@ -164,6 +180,8 @@ def go_on(context: Context, sa: IkeSa) -> None:
     heirs = [other for other in context.siblings(sa) if other.handover is None and not other.wants(WishKind.DELETE_IKE)]
     if handover is None or not heirs:
         sa.handover = None
+        if handover is not None and elsewhere.alike(context, sa):
+            _leave_to_others(context, sa, handover)
         return
     heir = max(heirs, key=lambda one: one.origin.authenticated_at if one.origin is not None else 0.0)
     for child in list(sa.children.values()):
@@ -173,8 +191,28 @@ def go_on(context: Context, sa: IkeSa) -> None:
         sa.handover = None
         sa.wishes.append(Wish(kind=WishKind.DELETE_IKE))
     else:
-        next_look = min(context.now + handover.look_s, handover.ends_at)
-        sa.handover = replace(handover, look_at=next_look, look_s=2 * handover.look_s)
+        sa.handover = _later(context, handover)
+    context.mark_changed(sa)
+
+
+def _later(context: Context, handover: Handover) -> Handover:
+    next_look = min(context.now + handover.look_s, handover.ends_at)
+    return replace(handover, look_at=next_look, look_s=2 * handover.look_s)
+
+
+def _leave_to_others(context: Context, sa: IkeSa, handover: Handover) -> None:
+    """What other workers carry too is left to them; what they don't stays here, and `sa` with it."""
+    for child in list(sa.children.values()):
+        inbound = child.inbound
+        if child.state is ChildState.INSTALLED and elsewhere.carries(
+            context, sa, child.rule_id, inbound.local, inbound.remote
+        ):
+            log.info("%s: %s gives way to another worker's", sa, child)
+            _yield_traffic(context, sa, child)
+    if not sa.children:
+        sa.wishes.append(Wish(kind=WishKind.DELETE_IKE))
+    elif context.now < handover.ends_at:
+        sa.handover = _later(context, handover)
     context.mark_changed(sa)
 
 

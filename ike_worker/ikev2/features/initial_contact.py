@@ -2,11 +2,14 @@
 
 from ike_worker.ikev2.context import Context, Ending
 from ike_worker.ikev2.ike_sa import IkeSa
+from ipc.messages import StartedAnew
 
 
 def is_first_contact(context: Context, sa: IkeSa) -> bool:
     """Whether `sa` is our only IKE SA with its peer."""
-    return all(other is sa or other.handshake is not None for other in context.with_peer(sa.peer.name))
+    return not context.elsewhere.of(sa.peer.name) and all(
+        other is sa or other.handshake is not None for other in context.with_peer(sa.peer.name)
+    )
 
 
 def honour(context: Context, sa: IkeSa) -> None:
@@ -14,9 +17,15 @@ def honour(context: Context, sa: IkeSa) -> None:
 
     An IKE SA that came to stand since then was made by two sides that called each other at once.
     """
-    for other in context.with_peer(sa.peer.name):
+    anew = StartedAnew(peer=sa.peer.name, peer_id=sa.in_handshake.peer_id, before=sa.created_at)
+    if context.place.workers > 1:
+        context.elsewhere.anew.append(anew)
+    forget(context, anew)
+
+
+def forget(context: Context, anew: StartedAnew) -> None:
+    """Closes what the peer has forgotten."""
+    for other in context.with_peer(anew.peer):
         origin = other.origin
-        if other is sa or origin is None or origin.peer_id != sa.in_handshake.peer_id:
-            continue
-        if origin.authenticated_at < sa.created_at:
+        if origin is not None and origin.peer_id == anew.peer_id and origin.authenticated_at < anew.before:
             context.close(other, "the peer has started anew", Ending.PEERS)

@@ -14,6 +14,7 @@ from ike_worker.ikev2.events import (
     NegotiationFailed,
     OrderEnded,
 )
+from ike_worker.ikev2.features.elsewhere import has_child
 from ike_worker.ikev2.states import ChildState
 from ike_worker.ikev2.wish import WishKind
 from ipc.value import value
@@ -31,11 +32,12 @@ class Up:
 
     def look(self, context: Context) -> str | None:
         """DONE, why it has failed, or None while it is under way."""
-        if context.policy.rule(self.rule_id) is None:
+        rule = context.policy.rule(self.rule_id)
+        if rule is None:
             return "the rule has gone from the policy"
         children = (child for sa in context.ike_sas.values() for child in sa.children.values())
         stands = any(child.rule_id == self.rule_id and child.state is ChildState.INSTALLED for child in children)
-        return DONE if stands else None
+        return DONE if stands or has_child(context, rule.peer, self.rule_id) else None
 
     def hear(self, event: Event) -> str | None:
         """As `look`."""
