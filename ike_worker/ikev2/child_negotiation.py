@@ -114,16 +114,29 @@ def offered_selectors(
     rule: NegotiationRule, wish: Wish
 ) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
     """TSi and TSr of our request."""
-    if wish.single_pair and wish.packet_local is not None and wish.packet_remote is not None:
-        return (wish.packet_local,), (wish.packet_remote,)
-    return _with_packet(wish.packet_local, rule.local), _with_packet(wish.packet_remote, rule.remote)
+    local, remote = _of_packet(wish.packet_local, rule.local), _of_packet(wish.packet_remote, rule.remote)
+    if wish.single_pair and local is not None and remote is not None:
+        return (local,), (remote,)
+    return _led_by(local, rule.local), _led_by(remote, rule.remote)
 
 
-def _with_packet(packet: TrafficSelector | None, rule: tuple[TrafficSelector, ...]) -> tuple[TrafficSelector, ...]:
-    # A packet that the rule does not cover can't be asked for: its answer would be outside the rule.
-    if packet is None or not is_subset((packet,), rule):
-        return rule
-    return (packet, *(one for one in rule if one != packet))
+_ICMP, _ICMPV6 = 1, 58
+
+
+def _of_packet(packet: TrafficSelector | None, rule: tuple[TrafficSelector, ...]) -> TrafficSelector | None:
+    """What to ask for on account of a packet; None if the rule does not cover it: its answer would be outside, too.
+
+    For ICMP all types, if the rule has them: there are peers that grant the first selector and no more, and the answer
+    to an echo request is of another type.
+    """
+    if packet is None:
+        return None
+    wanted = [replace(packet, start_port=0, end_port=65535)] if packet.protocol in (_ICMP, _ICMPV6) else []
+    return next((one for one in (*wanted, packet) if is_subset((one,), rule)), None)
+
+
+def _led_by(packet: TrafficSelector | None, rule: tuple[TrafficSelector, ...]) -> tuple[TrafficSelector, ...]:
+    return rule if packet is None else (packet, *(one for one in rule if one != packet))
 
 
 def as_single_pair(wish: Wish) -> Wish | None:

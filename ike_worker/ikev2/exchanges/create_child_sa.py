@@ -73,7 +73,10 @@ def request(context: Context, sa: IkeSa, wish: Wish) -> Work[Request | None]:
     payloads.insert(1, Nonce(data=nonce))
     seed = None
     if groups:
-        seed = KeyExchangeSeed.generate(KeyExchangeId(wish.group) if wish.group else groups[0], context.random_bytes)
+        # The peer has shown that it speaks the group of the IKE SA.
+        present = sa.keyed.suite.key_exchange
+        group = KeyExchangeId(wish.group) if wish.group else present if present in groups else groups[0]
+        seed = KeyExchangeSeed.generate(group, context.random_bytes)
         public = seed.key_exchange
         payloads.insert(2, KeyExchangePayload(group=public.group, data=public.public))
     own_spi = spi.to_bytes(_SPI_BYTES, "big")

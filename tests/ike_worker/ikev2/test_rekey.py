@@ -100,6 +100,18 @@ def test_another_group_is_asked_for_in_a_rekey() -> None:
     world.agree(1)
 
 
+def test_the_group_of_the_ike_sa_is_tried_first_in_a_rekey() -> None:
+    """Not every peer says which other group it wants: libreswan 4.10 answers INVALID_SYNTAX, and all is over."""
+    groups = (KeyExchangeId.ECP_256, KeyExchangeId.X25519)
+    alice = rule_of("alice", esp_proposals=(replace(ESP, key_exchange=groups),))
+    bob = rule_of("bob", esp_proposals=(replace(ESP, key_exchange=groups[1:]),))
+    world = connected(alice={"rules": [alice]}, bob={"rules": [bob]})
+    rekey(world.alice)
+    world.run(5)
+    assert words(world) == REKEY
+    world.agree(1)
+
+
 @pytest.mark.parametrize("who", ["alice", "bob"])
 def test_a_peer_that_insists_on_a_key_exchange_gets_one(who: str) -> None:
     """IKE_AUTH does not show the difference, which many defaults have: with it, Child SAs would die at the rekey."""

@@ -1,5 +1,7 @@
 """Making Child SAs, and both sides at once: Child SAs and IKE SAs. RFC 7296 sections 1.3.1, 2.8 and 2.25."""
 
+from dataclasses import replace
+
 import pytest
 
 from ike_worker.ikev2.events import NegotiationFailed
@@ -13,7 +15,7 @@ from ike_worker.ikev2.wire.unknown import UnknownPayload
 from ipc.messages import Acquire
 from ipc.types import StartAction, TrafficSelector
 from tests.ike_worker.ikev2.scenario import Letter, Scenario, answer_to
-from tests.ike_worker.ikev2.two_sides import BOB_NET, MORE_ID, RULE_ID, net, rule_of, two_rules
+from tests.ike_worker.ikev2.two_sides import ALICE_NET, BOB_NET, MORE_ID, RULE_ID, net, rule_of, two_rules
 
 
 def selectors(letter: Letter) -> list[tuple[TrafficSelector, ...]]:
@@ -183,6 +185,26 @@ def test_a_responder_that_wants_single_pairs_is_asked_for_the_packet_alone() -> 
     assert selectors(made) == [(packet.packet_local,), (packet.packet_remote,)]
     s.alice.takes(made)
     s.ends()
+
+
+@pytest.mark.parametrize(
+    ("rule", "first"),
+    [
+        (ALICE_NET, net("10.1.0.5", protocol=1)),
+        (replace(ALICE_NET, protocol=1, start_port=0x800, end_port=0x8FF), net("10.1.0.5", protocol=1, port=0x800)),
+    ],
+)
+def test_a_ping_asks_for_all_icmp_of_its_addresses_first(rule: TrafficSelector, first: TrafficSelector) -> None:
+    """A peer that grants the first selectors alone, as libreswan with narrowing=yes does, lets the answer pass too."""
+    packet = Acquire(
+        acquire_id=5,
+        rule_id=RULE_ID,
+        packet_local=net("10.1.0.5", protocol=1, port=0x800),
+        packet_remote=net("10.2.0.9", protocol=1, port=0x800),
+    )
+    s = Scenario(flows=False, child=False, alice={"rules": [rule_of("alice", local=(rule,))]})
+    (ask,) = s.alice.does(lambda: s.alice.side.engine.initiate(RULE_ID, s.world.now, acquire=packet))
+    assert selectors(ask) == [(first, rule), (net("10.2.0.9", protocol=1), BOB_NET)]
 
 
 def test_a_responder_that_wants_single_pairs_where_no_packet_asks_gets_none() -> None:
