@@ -14,6 +14,8 @@ STAMP := $(VENV)/.installed
 DEMO_TEST := tests/system/test_demo.py
 UNIT := not root and not interop and not vm
 export PATH := $(PATH):/usr/sbin:/sbin
+# The tests start Python some ten thousand times: what one has compiled, the next one need not.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test check venv clean
 
@@ -56,7 +58,8 @@ $(STAMP): pyproject.toml
 	fi
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@# compat: this directory on the path, and no code that finds our packages in each start of Python.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]'
 	@touch $@
 
 clean:
