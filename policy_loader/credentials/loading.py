@@ -214,7 +214,11 @@ class CredentialReader:
 
 
 def public_facts(credentials: PeerCredentials) -> PublicFacts:
-    """What the worker is told of these credentials."""
+    """What the worker is told of these credentials.
+
+    A bare key of the peer that we have anyway is not asked for: who does not know RFC 7670, such as OpenIKED, would not
+    go on.
+    """
     own, trust = credentials.own, credentials.trust
     requests: tuple[CertificateData, ...] = ()
     if credentials.remote is AuthKind.CERTIFICATE and trust is not None:
@@ -223,8 +227,6 @@ def public_facts(credentials: PeerCredentials) -> PublicFacts:
         if trust.revocation.wants_ocsp:
             # Whose responses are good shows when they come, so no responder is named (RFC 4806 section 3.1).
             requests += (CertificateData(encoding=CertificateEncoding.OCSP_CONTENT, data=b""),)
-    elif credentials.remote is AuthKind.PUBLIC_KEY:
-        requests = (CertificateData(encoding=CertificateEncoding.RAW_PUBLIC_KEY, data=b""),)
     local_id = None
     if own is not None and own.certificates and own.certificates[0].parsed.subject.rdns:
         local_id = Identity(type=IdType.DER_ASN1_DN, data=own.certificates[0].subject)
