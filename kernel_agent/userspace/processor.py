@@ -17,7 +17,7 @@ from ipc import messages as m
 from ipc.types import Action, Direction, IpAddress, TrafficSelector
 from kernel_agent.userspace import esp
 from kernel_agent.userspace import packet as ip
-from kernel_agent.userspace.counters import CounterMemory, SlotRefused
+from kernel_agent.userspace.counters import CounterMemory, Slot, SlotRefused
 from kernel_agent.userspace.packet import FlowKey, PacketFields, flow_key, is_flow
 from kernel_agent.userspace.replay import NoReplayWindow, ReplayWindow
 from kernel_agent.userspace.sad import NO_LIMIT, Association, InboundSa, OutboundSa, Sad, sa_tag
@@ -131,14 +131,15 @@ class Processor:
         """Takes all of these SAs or none, then sends what has waited for them."""
         now = self._clock()
         try:
-            for placed in message.sas:
-                self._check(placed)
+            associations = [self._association(placed, now) for placed in message.sas]
             if len({placed.slot for placed in message.sas}) != len(message.sas):
                 raise SlotRefused("one slot for two SAs")
         except ValueError as error:
             return m.SaRefused(request_id=message.request_id, reason=str(error))
-        for placed in message.sas:
-            self._sad.place(self._association(placed, now))
+        for association in associations:
+            if not association.slot.belongs_to(association.tag):
+                association.slot.start(association.tag, now)
+            self._sad.place(association)
         self._forget_flows()
         for rule_id in {placed.sa.rule_id for placed in message.sas if placed.sa.direction is Direction.OUT}:
             self.outbound(self._waiting.leave(rule_id))
@@ -425,41 +426,27 @@ class Processor:
 
     # ------------------------------------------------------------- SAs, step by step
 
-    def _check(self, placed: m.PlacedSa) -> None:
-        """ValueError with what is wrong about an SA, before anything is changed."""
-        sa = placed.sa
+    def _association(self, placed: m.PlacedSa, now: float) -> Association:
+        """The SA, to be placed; ValueError with what is wrong about it. Nothing is changed yet."""
+        sa, tag = placed.sa, sa_tag(placed.sa)
         if sa.direction not in (Direction.IN, Direction.OUT):
             raise SlotRefused("an SA is inbound or outbound")
         if not 256 <= sa.spi <= 0xFFFFFFFF:
             raise SlotRefused(f"SPI {sa.spi} is reserved (RFC 4303 section 2.1)")
         if sa.source.version != sa.destination.version:
             raise SlotRefused("addresses of two families")
-        esp.opener(sa)
-        tag = sa_tag(sa)
         slot = self._memory.slot(placed.slot)
         present = self._sad.of_keys(tag)
         if present is not None and present.slot.index != placed.slot:
             raise SlotRefused(f"these keys count in slot {present.slot.index}, not {placed.slot}")
-        if not placed.fresh and not slot.belongs_to(tag):
+        if slot.belongs_to(tag):
+            return _going_on(sa, tag, slot)
+        if not placed.fresh:
             raise SlotRefused(f"slot {placed.slot} counts for other keys")
-
-    def _association(self, placed: m.PlacedSa, now: float) -> Association:
-        sa, slot, tag = placed.sa, self._memory.slot(placed.slot), sa_tag(placed.sa)
-        if not slot.belongs_to(tag):
-            # The keys are new here, or else the slot would be theirs: numbers may start at one.
-            slot.start(tag, now)
-        association: Association
+        # The keys are new here, or else the slot would be theirs: numbers may start at one.
         if sa.direction is Direction.OUT:
-            association = OutboundSa(sa, slot, slot.installed_at, slot.next_sequence)
-        else:
-            window = slot.window
-            kind = ReplayWindow if sa.replay_window_packets or sa.esn else NoReplayWindow
-            replay = kind(sa.replay_window_packets, window.highest, window.seen)
-            association = InboundSa(sa, slot, slot.installed_at, replay)
-        traffic = slot.traffic
-        association.packets, association.bytes = traffic.packets, traffic.bytes
-        association.last_used = traffic.last_used
-        return association
+            return OutboundSa(sa, tag, slot, now, 1)
+        return InboundSa(sa, tag, slot, now, _window(sa, 0, 0))
 
     def _end_if_spent(self, association: Association) -> None:
         """Lifetimes in packets and bytes."""
@@ -526,3 +513,22 @@ def _one_packet(fields: PacketFields, address: int, port: int | None) -> Traffic
     return TrafficSelector(
         protocol=fields.protocol, start_address=one, end_address=one, start_port=first, end_port=last
     )
+
+
+def _going_on(sa: m.Sa, tag: bytes, slot: Slot) -> Association:
+    """An SA that counts in `slot` already."""
+    association: Association
+    if sa.direction is Direction.OUT:
+        association = OutboundSa(sa, tag, slot, slot.installed_at, slot.next_sequence)
+    else:
+        window = slot.window
+        association = InboundSa(sa, tag, slot, slot.installed_at, _window(sa, window.highest, window.seen))
+    traffic = slot.traffic
+    association.packets, association.bytes = traffic.packets, traffic.bytes
+    association.last_used = traffic.last_used
+    return association
+
+
+def _window(sa: m.Sa, highest: int, seen: int) -> ReplayWindow:
+    kind = ReplayWindow if sa.replay_window_packets or sa.esn else NoReplayWindow
+    return kind(sa.replay_window_packets, highest, seen)

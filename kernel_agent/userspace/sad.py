@@ -27,6 +27,8 @@ class Slot(Protocol):
 
     index: int
 
+    def belongs_to(self, tag: bytes) -> bool: ...
+    def start(self, tag: bytes, now: float) -> None: ...
     def store_next_sequence(self, number: int) -> None: ...
     def store_traffic(self, packets: int, octets: int, last_used: float) -> None: ...
     def store_window(self, highest: int, seen: int) -> None: ...
@@ -65,6 +67,7 @@ class Association:
         "hard_packets",
         "installed_at",
         "last_used",
+        "name",
         "packets",
         "sa",
         "slot",
@@ -75,9 +78,12 @@ class Association:
         "tunnel",
     )
 
-    def __init__(self, sa: Sa, slot: Slot, installed_at: float) -> None:
+    def __init__(self, sa: Sa, tag: bytes, slot: Slot, installed_at: float) -> None:
         self.sa = sa
-        self.tag = sa_tag(sa)
+        self.name = SaName(spi=sa.spi, destination=sa.destination)
+        """As messages name it."""
+        self.tag = tag
+        """Of its keys (`sa_tag`)."""
         self.tunnel = sa.mode is Mode.TUNNEL
         self.slot = slot
         self.installed_at = self.last_used = installed_at
@@ -91,11 +97,6 @@ class Association:
         self.hard_at = installed_at + sa.hard_lifetime_s if sa.hard_lifetime_s else never
         self._local = [_Range(selector) for selector in sa.local]
         self._remote = [_Range(selector) for selector in sa.remote]
-
-    @property
-    def name(self) -> SaName:
-        """As messages name it."""
-        return SaName(spi=self.sa.spi, destination=self.sa.destination)
 
     def count(self, packets: int, octets: int, now: float) -> None:
         """Adds traffic, in the slot too."""
@@ -142,8 +143,8 @@ class OutboundSa(Association):
         "wear_told",
     )
 
-    def __init__(self, sa: Sa, slot: Slot, installed_at: float, next_sequence: int) -> None:
-        super().__init__(sa, slot, installed_at)
+    def __init__(self, sa: Sa, tag: bytes, slot: Slot, installed_at: float, next_sequence: int) -> None:
+        super().__init__(sa, tag, slot, installed_at)
         self.seal = esp.sealer(sa)
         self.next_sequence = next_sequence
         # Where they may wrap, the low 32 bits are sent and nothing depends on the rest.
@@ -173,8 +174,8 @@ class InboundSa(Association):
 
     __slots__ = ("move_untold", "moved_at", "open", "peer", "verified", "window")
 
-    def __init__(self, sa: Sa, slot: Slot, installed_at: float, window: ReplayWindow) -> None:
-        super().__init__(sa, slot, installed_at)
+    def __init__(self, sa: Sa, tag: bytes, slot: Slot, installed_at: float, window: ReplayWindow) -> None:
+        super().__init__(sa, tag, slot, installed_at)
         self.open = esp.opener(sa)
         self.window = window
         self.verified: set[FlowKey | None] = set()
@@ -272,8 +273,6 @@ class Sad:
 
 def sa_tag(sa: Sa) -> bytes:
     """16 bytes that name an SA's keys in its slot, and give nothing of them away: they are random keys, not words."""
-    digest = hashlib.blake2b(digest_size=16, person=b"ipsecd-slot")
-    for part in (sa.encryption_key.reveal(), sa.integrity_key.reveal()):
-        digest.update(len(part).to_bytes(2) + part)
-    digest.update(sa.spi.to_bytes(4) + bytes([sa.direction]))
-    return digest.digest()
+    keys = (sa.encryption_key.reveal(), sa.integrity_key.reveal())
+    parts = b"".join(len(key).to_bytes(2) + key for key in keys) + sa.spi.to_bytes(4) + bytes([sa.direction])
+    return hashlib.blake2b(parts, digest_size=16, person=b"ipsecd-slot").digest()
