@@ -4,7 +4,7 @@ Only the last hold a secret, and only the agent is told them.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import TypeVar
 
@@ -67,6 +67,23 @@ class Policy:
     manual_tunnels: tuple[ManualTunnel, ...] = ()
     half_open: HalfOpenLimits = DEFAULT_HALF_OPEN
     ike_workers: int = 1
+    compiled: "tuple[CompiledRule, ...]" = field(default=(), repr=False, compare=False)
+    """What each rule of the file has become."""
+
+
+@value
+class CompiledRule:
+    """A rule of the file, and what the other roles are told of it."""
+
+    selected: Selected
+    fingerprint: bytes
+    kernel: KernelRule
+    negotiation: NegotiationRule | None = None
+    """None where no SA is negotiated."""
+    sas: tuple[Sa, ...] = field(default=(), repr=False)
+    """With fixed keys."""
+    tunnel: ManualTunnel | None = None
+    """What status shows of them."""
 
 
 R = TypeVar("R", KernelRule, NegotiationRule)
@@ -83,7 +100,7 @@ def with_rules_of(policy: Policy, former: Policy) -> Policy:
 
 def _with_objects_of(rules: tuple[R, ...], former: tuple[R, ...]) -> tuple[R, ...]:
     known = {rule.rule_id: rule for rule in former}
-    return tuple([old if (old := known.get(rule.rule_id)) == rule else rule for rule in rules])
+    return tuple([old if (old := known.get(rule.rule_id)) is rule or old == rule else rule for rule in rules])
 
 
 @value
@@ -145,32 +162,27 @@ def compile_policy(
     sha256: bytes,
     rule_ids: RuleIds,
     outside: FromOutside | None = None,
+    known: Iterable[CompiledRule] = (),
 ) -> Policy:
     """The policy of a draft that has no problems, of shape or of meaning; `selected` are its rules with their traffic.
 
-    ValueError if it has problems after all.
+    `known` are rules that were compiled with the same peers, proposals and `outside`: for those that come again, told
+    apart as objects, there is no work. ValueError if the draft has problems after all.
     """
     if draft.setup is None:
         raise ValueError("a draft without [setup] can't be compiled")
     compiler = _Compiler(draft, outside or FromOutside())
+    before = {id(one.selected): one for one in known}
     rules = compiler.rules_of(selected)
-    ids = rule_ids.assign([compiler.fingerprint(rule) for rule in rules])
-    kernel_rules = [compiler.kernel_rule(rule, rule_id) for rule, rule_id in zip(rules, ids, strict=True)]
-    negotiation_rules: list[NegotiationRule] = []
-    manual_sas: list[Sa] = []
-    manual_tunnels: list[ManualTunnel] = []
-    for rule, kernel in zip(rules, kernel_rules, strict=True):
-        if rule.peer is None or kernel.action is not Action.PROTECT:
-            continue
-        layers = rule.selected.next_layers
-        local = _selectors(rule.sides.local, local_ports(layers))
-        remote = _selectors(rule.sides.remote, remote_ports(layers))
-        if kernel.manual:
-            sas = compiler.manual_sas(rule, kernel, local, remote)
-            manual_sas += sas
-            manual_tunnels.append(manual.tunnel_of(rule.entry.peer or "", kernel, sas))
-        else:
-            negotiation_rules.append(_negotiation_rule(rule, kernel, local, remote))
+    prints = [
+        found.fingerprint if (found := before.get(id(rule.selected))) else compiler.fingerprint(rule) for rule in rules
+    ]
+    compiled = []
+    for rule, fingerprint, rule_id in zip(rules, prints, rule_ids.assign(prints), strict=True):
+        one = before.get(id(rule.selected))
+        if one is None or (one.kernel.rule_id, one.kernel.position) != (rule_id, rule.index):
+            one = compiler.compiled(rule, fingerprint, rule_id)
+        compiled.append(one)
     last = (_discard_unmatched(len(selected), rule_ids),) if draft.setup.unmatched is Unmatched.DISCARD else ()
     return Policy(
         sha256=sha256,
@@ -185,12 +197,13 @@ def compile_policy(
             per_address=draft.setup.half_open_per_address,
         ),
         ike_workers=draft.setup.ike_workers,
-        rules=len(kernel_rules),
-        kernel_rules=(*kernel_rules, *last),
-        negotiation_rules=tuple(negotiation_rules),
+        rules=len(compiled),
+        kernel_rules=(*(one.kernel for one in compiled), *last),
+        negotiation_rules=tuple([one.negotiation for one in compiled if one.negotiation is not None]),
         peers=compiler.peers,
-        manual_sas=tuple(manual_sas),
-        manual_tunnels=tuple(manual_tunnels),
+        manual_sas=tuple([sa for one in compiled for sa in one.sas]),
+        manual_tunnels=tuple([one.tunnel for one in compiled if one.tunnel is not None]),
+        compiled=tuple(compiled),
     )
 
 
@@ -257,7 +270,22 @@ class _Compiler:
             parts += [peer.reachable, peer.print.hex()]
         return b"|" + ";".join(map(str, parts)).encode()
 
-    def kernel_rule(self, rule: _RuleOf, rule_id: int) -> KernelRule:
+    def compiled(self, rule: _RuleOf, fingerprint: bytes, rule_id: int) -> CompiledRule:
+        """All that comes of a rule."""
+        one, kernel = rule.selected, self._kernel_rule(rule, rule_id)
+        if rule.peer is None or kernel.action is not Action.PROTECT:
+            return CompiledRule(selected=one, fingerprint=fingerprint, kernel=kernel)
+        local = _selectors(rule.sides.local, local_ports(one.next_layers))
+        remote = _selectors(rule.sides.remote, remote_ports(one.next_layers))
+        if not kernel.manual:
+            negotiation = _negotiation_rule(rule, kernel, local, remote)
+            return CompiledRule(selected=one, fingerprint=fingerprint, kernel=kernel, negotiation=negotiation)
+        peer = rule.entry.peer or ""
+        sas = manual.sas_of(rule.peer.entry, kernel, self._outside.manual_keys[peer], local, remote)
+        tunnel = manual.tunnel_of(peer, kernel, sas)
+        return CompiledRule(selected=one, fingerprint=fingerprint, kernel=kernel, sas=sas, tunnel=tunnel)
+
+    def _kernel_rule(self, rule: _RuleOf, rule_id: int) -> KernelRule:
         entry, sides, peer = rule.entry, rule.sides, rule.peer
         first, *also = rule.selected.next_layers
         return KernelRule(
@@ -279,17 +307,6 @@ class _Compiler:
             manual=peer is not None and peer.entry.manual,
             also=tuple(also),
         )
-
-    def manual_sas(
-        self,
-        rule: _RuleOf,
-        kernel: KernelRule,
-        local: tuple[TrafficSelector, ...],
-        remote: tuple[TrafficSelector, ...],
-    ) -> tuple[Sa, ...]:
-        if rule.peer is None:
-            return ()
-        return manual.sas_of(rule.peer.entry, kernel, self._outside.manual_keys[rule.entry.peer or ""], local, remote)
 
     def _esp(self, rule: _RuleOf, peer: _Compiled) -> "_Proposals | _Compiled":
         return peer if rule.entry.proposals is None else self._proposals[rule.entry.proposals]

@@ -28,7 +28,7 @@ from policy_loader import policy_file
 from policy_loader.credentials import signer
 from policy_loader.credentials.files import FetchedFile
 from policy_loader.credentials.store import PeerCredentials
-from policy_loader.diff import diff
+from policy_loader.diff import PolicyDiff, diff
 from policy_loader.errors import MOST_PROBLEMS, PolicyError, printable
 from policy_loader.policy_file import FoundHost, LoadedPolicy, PolicyFile
 from policy_loader.renewal import Renewal
@@ -135,13 +135,10 @@ class Loader:
         self._finish_parsing_if_complete(self._parsing)
 
     def _read(self, request: m.ParsePolicy) -> PolicyFile:
-        """The file, read again only if it is not just what is in force; PolicyError."""
+        """The file, read again only where it differs from what is in force; PolicyError."""
         source = SourceFile(path=request.path, content=request.content, mode=request.mode, uid=request.uid)
-        templates = _templates_of(request)
         known = self._in_force.loaded.file if self._in_force is not None else None
-        if known is not None and known.came_from(source, templates):
-            return known
-        return policy_file.read_source(source, templates)
+        return policy_file.read_source(source, _templates_of(request), known)
 
     def _ask_for_file(self, request_id: int, path: str) -> None:
         self._supervisor.try_send(m.ReadCredential(request_id=request_id, path=path))
@@ -226,7 +223,7 @@ class Loader:
                 interfaces=policy.interfaces,
                 ip_forward=policy.ip_forward,
                 warnings=_bounded(loaded.warnings),
-                changes=diff(self._in_force.loaded.policy if self._in_force else None, policy).told(),
+                changes=_changes(self._in_force, loaded).told(),
                 unmatched=policy.unmatched,
                 manual=policy.manual_tunnels[: m.MAX_NAMED],
                 ike_workers=policy.ike_workers,
@@ -288,10 +285,10 @@ class Loader:
         self._enforcing = None
         self._in_force = new
         self._renewal.watch(new.loaded.credentials.status_files)
-        changes = diff(old.loaded.policy if old else None, new.loaded.policy)
+        changes = _changes(old, new.loaded)
         log.info("policy %d is in force: %s", new.number, changes)
         for worker in self._workers:
-            self._inform_worker(worker)
+            self._inform_worker(worker, changes.renewed)
         self._supervisor.try_send(m.PolicyEnforced(generation=new.number))
 
     def _on_policy_not_installed(self, answer: m.PolicyNotInstalled, _peer: bytes) -> None:
@@ -354,11 +351,11 @@ class Loader:
         except PeerGone as error:
             log.warning("the agent does not get the policy in force before it asks again: %s", error)
 
-    def _inform_worker(self, worker: bytes) -> None:
+    def _inform_worker(self, worker: bytes, renewed: tuple[str, ...] = ()) -> None:
         if self._in_force is None:
             return
         try:
-            _send_negotiation_rules(self._worker, self._in_force, worker)
+            _send_negotiation_rules(self._worker, self._in_force, worker, frozenset(renewed))
         except PeerGone as error:
             log.debug("the worker gets the policy when it connects: %s", error)
 
@@ -434,11 +431,19 @@ def _send_kernel_rules(agent: Channel, generation: _Generation, *, check_only: b
     agent.send(m.CommitPolicy(generation=generation.number, rules=len(policy.kernel_rules)))
 
 
-def _send_negotiation_rules(link: Channel, generation: _Generation, worker: bytes) -> None:
+def _changes(old: _Generation | None, new: LoadedPolicy) -> PolicyDiff:
+    """What `new` changes in the policy in force."""
+    if old is None:
+        return diff(None, new.policy)
+    return diff(old.loaded.policy, new.policy, new.credentials.other_psks(old.loaded.credentials))
+
+
+def _send_negotiation_rules(link: Channel, generation: _Generation, worker: bytes, renewed: frozenset[str]) -> None:
     policy = generation.loaded.policy
     link.send(_begin(generation), worker)
     for peers in _chunks(policy.peers):
-        link.send(m.AddPeer(generation=generation.number, peers=peers), worker)
+        anew = tuple(peer.name for peer in peers if peer.name in renewed)
+        link.send(m.AddPeer(generation=generation.number, peers=peers, anew=anew), worker)
     for rules in _chunks(policy.negotiation_rules):
         link.send(m.AddNegotiationRule(generation=generation.number, rules=rules), worker)
     link.send(m.CommitPolicy(generation=generation.number, rules=len(policy.negotiation_rules)), worker)

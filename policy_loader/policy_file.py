@@ -59,10 +59,11 @@ class PolicyFile:
     _source: PolicySource = field(repr=False)
     _templates: PolicySource | None = field(repr=False)
     _document: Document = field(repr=False)
+    _shared: reader.Templates = field(repr=False)
     _draft: Draft = field(repr=False)
     _findings: Findings = field(repr=False)
 
-    def came_from(self, source: PolicySource, templates: PolicySource | None) -> bool:
+    def _came_from(self, source: PolicySource, templates: PolicySource | None) -> bool:
         """Whether reading these would give the same once more: same bytes, and as much reason to believe them."""
         return self._source == source and self._templates == templates
 
@@ -105,7 +106,8 @@ class PolicyFile:
         if former is not None and former.file is self and former.outside == found:
             policy = former.policy
         else:
-            policy = compile_policy(self._draft, self._findings.selected, self.sha256, rule_ids, found)
+            known = former.policy.compiled if former is not None and self._compiles_as(former, found) else ()
+            policy = compile_policy(self._draft, self._findings.selected, self.sha256, rule_ids, found, known)
             policy = policy if former is None else with_rules_of(policy, former.policy)
         return LoadedPolicy(
             policy=policy,
@@ -115,6 +117,17 @@ class PolicyFile:
             outside=found,
         )
 
+    def _compiles_as(self, former: LoadedPolicy, outside: FromOutside) -> bool:
+        """Whether a rule that is the same becomes the same."""
+        mine, other = self._draft, former.file._draft
+        return (mine.peers, mine.proposals, outside) == (other.peers, other.proposals, former.outside)
+
+    def _was_read(self) -> reader.WasRead:
+        return reader.WasRead(data=self._document.data, templates=self._shared, draft=self._draft)
+
+    def _was_checked(self) -> validate.WasChecked:
+        return validate.WasChecked(draft=self._draft, findings=self._findings)
+
 
 def _files_of(peer: PeerEntry) -> tuple[str, ...]:
     if peer.manual:
@@ -122,14 +135,28 @@ def _files_of(peer: PeerEntry) -> tuple[str, ...]:
     return loading.files_of(peer)
 
 
-def read(path: str, content: bytes, mode: int, uid: int, templates: PolicySource | None = None) -> PolicyFile:
+def read(
+    path: str,
+    content: bytes,
+    mode: int,
+    uid: int,
+    templates: PolicySource | None = None,
+    former: PolicyFile | None = None,
+) -> PolicyFile:
     """The policy in a file with these bytes, permission bits and owner; otherwise as `read_source`."""
-    return read_source(SourceFile(path=path, content=Secret(content), mode=mode, uid=uid), templates)
+    return read_source(SourceFile(path=path, content=Secret(content), mode=mode, uid=uid), templates, former)
 
 
 @uncollected()
-def read_source(source: PolicySource, templates: PolicySource | None = None) -> PolicyFile:
-    """The policy of a source, with the templates of another; PolicyError with all that is wrong with either."""
+def read_source(
+    source: PolicySource, templates: PolicySource | None = None, former: PolicyFile | None = None
+) -> PolicyFile:
+    """The policy of a source, with the templates of another; PolicyError with all that is wrong with either.
+
+    What `former` made of the same text is taken from there, the whole of it or rule by rule.
+    """
+    if former is not None and former._came_from(source, templates):
+        return former
     complaints = [
         f"{printable(one.path)}:1:1: file: {text}"
         for one in (templates, source)
@@ -144,8 +171,8 @@ def read_source(source: PolicySource, templates: PolicySource | None = None) -> 
         document = native.parse(source.path, content)
     except PolicyError as error:
         raise PolicyError((*shared_complaints, *error.complaints)) from None
-    draft = reader.read(document.data, shared)
-    findings = validate.check(draft)
+    draft = reader.read(document.data, shared, None if former is None else former._was_read())
+    findings = validate.check(draft, None if former is None else former._was_checked())
     problems = (*draft.problems, *findings.problems)
     if problems or shared_complaints:
         raise PolicyError((*shared_complaints, *_complaints(document, problems)))
@@ -154,6 +181,7 @@ def read_source(source: PolicySource, templates: PolicySource | None = None) -> 
         _source=source,
         _templates=templates,
         _document=document,
+        _shared=shared,
         _draft=draft,
         _findings=findings,
     )

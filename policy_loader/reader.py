@@ -5,6 +5,7 @@ The templates (`/etc/ipsec.templates`) are read first, by the same code: what th
 """
 
 import functools
+import marshal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -76,11 +77,42 @@ def read_templates(data: Mapping[str, Any]) -> Templates:
     return reader.templates()
 
 
-def read(data: Mapping[str, Any], templates: Templates = NO_TEMPLATES) -> Draft:
-    """The draft of a parsed policy file, with all that is wrong with its shape."""
+@value
+class WasRead:
+    """A file that was read, and what came of it: nothing was wrong with it."""
+
+    data: Mapping[str, Any] = field(repr=False)
+    templates: Templates = field(repr=False)
+    draft: Draft = field(repr=False)
+
+    def rules_for(self, data: Mapping[str, Any], templates: Templates) -> Mapping[bytes, Rule]:
+        """Its rules by their tables, if what stands in `data` beside rules and peers makes the same of a table."""
+        if self.templates != templates or _exactly(_shared_of(self.data)) != _exactly(_shared_of(data)):
+            return {}
+        tables = self.data.get("rules", ())
+        return {_exactly(tables[rule.index]): rule for rule in self.draft.rules}
+
+
+def _shared_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: data.get(name) for name in ("addresses", "defaults")}
+
+
+def _exactly(table: Any) -> bytes:
+    """What tells a table from every other one: 1, 1.0 and true, too, which are equal to Python."""
+    try:
+        return marshal.dumps(table, 2)
+    except ValueError:  # a date, which has no place in a policy
+        return b""
+
+
+def read(data: Mapping[str, Any], templates: Templates = NO_TEMPLATES, former: WasRead | None = None) -> Draft:
+    """The draft of a parsed policy file, with all that is wrong with its shape.
+
+    Of rules that stand in `former` just so, it has the same objects.
+    """
     reader = _Reader(data, TABLES, templates)
     reader.refuse_unknown("")
-    return reader.draft()
+    return reader.draft({} if former is None else former.rules_for(data, templates))
 
 
 def is_public(key: Key) -> bool:
@@ -137,11 +169,11 @@ class _Reader:
             problems=tuple(self._problems),
         )
 
-    def draft(self) -> Draft:
+    def draft(self, known: Mapping[bytes, Rule]) -> Draft:
         """The whole policy."""
         shared = self.templates()
         peers = self._read_named(PeerEntry, "peers", lambda values: PeerEntry(**{**shared.peers, **values}), given=True)
-        rules = self._read_rules(shared.rules)
+        rules = self._read_rules(shared.rules, known)
         setup = self._setup(shared.setup)
         named = (DEFAULT_PROPOSALS, *self._templates.proposals, *self._table("proposals"))
         return Draft(
@@ -208,10 +240,14 @@ class _Reader:
                 self._damage(table, key)
         return good
 
-    def _read_rules(self, defaults: Mapping[str, Any]) -> list[Rule]:
+    def _read_rules(self, defaults: Mapping[str, Any], known: Mapping[bytes, Rule]) -> list[Rule]:
         rules = []
         parsers = self._parsers(RuleEntry)
         for index, table in enumerate(self._table("rules")):
+            before = known.get(_exactly(table)) if known else None
+            if before is not None:
+                rules.append(before if before.index == index else Rule(index=index, entry=before.entry))
+                continue
             found, whole = self._values(RuleEntry, table, ("rules", index), parsers)
             if self._has_all(RuleEntry, table, ("rules", index)) and whole:
                 filled = {**defaults, **found} if defaults and found["action"] is Action.PROTECT else found

@@ -1,7 +1,7 @@
 """What a policy means: whether its parts fit together, beyond each having the right shape (RFC 4301 section 4.4)."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from ipc.algorithms import WEAK_WORDS
 from ipc.identities import is_pattern
@@ -59,8 +59,27 @@ class Findings:
     """All rules of the draft with their traffic, in order."""
 
 
-def check(draft: Draft) -> Findings:
-    """All that is wrong with the meaning of those parts of `draft` that have a good shape."""
+@value
+class WasChecked:
+    """A draft in which nothing was wrong, and what there was to find."""
+
+    draft: Draft
+    findings: Findings
+
+    def rules_for(self, draft: Draft) -> Mapping[int, Selected]:
+        """By the identities of its rules, those about which in `draft` too there is nothing to say."""
+        mine = self.draft
+        if (mine.setup, mine.peers, mine.named_proposals) != (draft.setup, draft.peers, draft.named_proposals):
+            return {}
+        doubtful = {warning.key[1] for warning in self.findings.warnings if warning.key[0] == "rules"}
+        return {id(one.rule): one for one in self.findings.selected if one.rule.index not in doubtful}
+
+
+def check(draft: Draft, former: WasChecked | None = None) -> Findings:
+    """All that is wrong with the meaning of those parts of `draft` that have a good shape.
+
+    Rules that are the very objects of `former` are not looked at again, where nothing else has changed for them.
+    """
     problems: list[Problem] = []
     warnings: list[Problem] = []
 
@@ -74,14 +93,17 @@ def check(draft: Draft) -> Findings:
     _check_peers(draft, wrong, doubtful)
     _check_names(draft.rules, wrong)
     _check_count(draft.rules, wrong)
+    known = {} if former is None else former.rules_for(draft)
     selected = []
     settled = []
     for rule in draft.rules:
         if len(problems) >= MOST_PROBLEMS:
             break
         peer = draft.peers.get(rule.entry.peer) if rule.entry.peer is not None else None
-        one = select(rule, peer)
-        _check_rule(one, peer, draft, wrong, doubtful)
+        one = known.get(id(rule))
+        if one is None:
+            one = select(rule, peer)
+            _check_rule(one, peer, draft, wrong, doubtful)
         selected.append(one)
         if peer is None or not isinstance(peer.address, HostName) or rule.entry.mode is Mode.TUNNEL:
             settled.append(one)

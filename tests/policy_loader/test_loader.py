@@ -10,7 +10,7 @@ import pytest
 from ipc import messages as m
 from ipc.algorithms import PrfId
 from ipc.types import Secret
-from policy_loader import policy_file
+from policy_loader import native
 from policy_loader.loader import ANSWER_WAIT_S
 from tests.policy_loader.loader_world import (
     CHANGED_POLICY,
@@ -352,6 +352,25 @@ def test_a_restarted_loader_tells_the_same_ids(world: World) -> None:
     assert rules_of(restarted.enforce(2)) == rules_of(before)
 
 
+def test_the_worker_is_told_once_with_whom_another_key_is_shared(world: World) -> None:
+    world.put_in_force(1)
+    world.worker.take()
+    world.put_in_force(2, POLICY.replace(PSK.decode(), "another pre-shared key"))
+    (peers,) = (one for one in world.worker.take() if isinstance(one, m.AddPeer))
+    assert peers.anew == ("branch",)
+    world.worker.deliver(m.NeedPolicy())
+    (again,) = (one for one in world.worker.take() if isinstance(one, m.AddPeer))
+    assert again.peers == peers.peers and again.anew == ()
+    world.put_in_force(3, POLICY.replace(PSK.decode(), "another pre-shared key"))
+    assert all(one.anew == () for one in world.worker.take() if isinstance(one, m.AddPeer))
+
+
+def test_a_plan_says_with_whom_another_key_is_shared(world: World) -> None:
+    world.put_in_force(1)
+    parsed = only(world.parse(2, POLICY.replace(PSK.decode(), "another pre-shared key")), m.PolicyParsed)
+    assert (parsed.changes.renewed, parsed.changes.peers, parsed.changes.kept_count) == (("branch",), (), 2)
+
+
 def test_a_reload_changes_the_id_of_the_changed_rule_alone(world: World) -> None:
     world.parse(1)
     before = rules_of(world.enforce(1))
@@ -500,7 +519,7 @@ def test_a_file_that_is_in_force_is_not_read_again_but_what_it_names_counts(
     world.agent.deliver(m.PolicyInstalled(generation=1))
     world.worker.take()
     world.supervisor.take()
-    monkeypatch.setattr(policy_file, "read_source", lambda *_: pytest.fail("it was read again"))
+    monkeypatch.setattr(native, "parse", lambda *_: pytest.fail("it was read again"))
     asked = only(world.parse(2, FILE_POLICY), m.ReadCredential)
     refused = only(world.credential(asked.request_id, b""), m.PolicyRefused)
     assert "the pre-shared key is empty" in refused.errors[0]

@@ -1,5 +1,7 @@
 """A policy with what it takes from outside: templates, secrets in files, host names (T45, T46, T43)."""
 
+import copy
+import random
 from ipaddress import ip_address
 
 import pytest
@@ -225,3 +227,71 @@ def test_lifetimes_ends_and_the_interface_reach_those_who_need_them() -> None:
     assert (rule.rekey_packets, rule.life_packets) == (1000, 9000)
     assert (rule.close_action, rule.idle_s, kernel.interface) == (EndAction.CLEAR, 300.0, "eth0")
     assert (compiled.reauth_s, compiled.liveness_action) == (86400.0, EndAction.START)
+
+
+# ------------------------------------------------------------- what was read before
+
+
+def variant(chance: random.Random) -> str:
+    """A policy with parts that come, go, move and change."""
+    rules = [
+        RULE.replace("lan", f"lan-{number}").replace("10.2.", f"10.{number + 2}.") + chance.choice(GOOD)
+        for number in range(8)
+        if chance.random() < 0.9
+    ]
+    if chance.random() < 0.3:
+        chance.shuffle(rules)
+    if chance.random() < 0.2:
+        rules.append(RULE + chance.choice(BAD))
+    head = [chance.choice(("", "", "# a comment\n")), SETUP, PEER.replace("staple", chance.choice(("staple", "nail")))]
+    head.append(chance.choice(("", "", "[defaults.rules]\nidle = 60\n", "[defaults.rules]\nidle = 61\n")))
+    head.append(
+        chance.choice(("", "", '[addresses]\nnets = ["10.77.0.0/16"]\n', '[addresses]\nnets = ["10.78.0.0/16"]\n'))
+    )
+    head.append(chance.choice(("", "", '[proposals.default]\nesp = ["aes128gcm16"]\n')))
+    return "".join(head + rules)
+
+
+GOOD = ("", "", "", "rekey = 600\n", "rekey = 600.0\n", 'start = "at-start"\n', 'protocol = "udp"\nlocal_port = 1\n')
+BAD = ("rekey = true\n", 'protocol = "udp"\nlocal_port = true\n', "rekey = 2026-01-01\n", "rekey = 1\nlife = 1\n")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_was_read_before_changes_nothing_in_what_is_read_now(seed: int) -> None:
+    chance, ids = random.Random(seed), RuleIds()
+    former: LoadedPolicy | None = None
+    for _ in range(12):
+        found: list[LoadedPolicy | tuple[str, ...]] = []
+        text = variant(chance).encode()
+        for known, numbers in ((former, ids), (None, copy.deepcopy(ids))):
+            try:
+                file = policy_file.read("x", text, 0o600, 0, former=None if known is None else known.file)
+                found.append(file.compile({}, numbers, former=known))
+            except PolicyError as error:
+                found.append(error.complaints)
+        quick, slow = found
+        if not isinstance(quick, LoadedPolicy) or not isinstance(slow, LoadedPolicy):
+            assert quick == slow
+            continue
+        assert (quick.policy, quick.warnings) == (slow.policy, slow.warnings)
+        former = quick
+
+
+def test_of_a_rule_that_stands_as_before_every_object_is_the_same() -> None:
+    text = SETUP + PEER + RULE + RULE.replace("lan", "other").replace("10.2.", "10.3.")
+    ids = RuleIds()
+    before = policy_file.read("x", text.encode(), 0o600, 0).compile({}, ids)
+    changed = text.replace("10.3.", "10.4.").encode()
+    after = policy_file.read("x", changed, 0o600, 0, former=before.file).compile({}, ids, former=before)
+    same = [one is other for one, other in zip(before.policy.compiled, after.policy.compiled, strict=True)]
+    assert same == [True, False]
+    assert after.policy.kernel_rules[0] is before.policy.kernel_rules[0]
+    assert after.policy.negotiation_rules[0] is before.policy.negotiation_rules[0]
+
+
+def test_what_python_takes_for_equal_is_told_apart() -> None:
+    text = SETUP + PEER + RULE + 'protocol = "udp"\nlocal_port = 1\n'
+    before = policy_file.read("x", text.encode(), 0o600, 0)
+    for wrong in ("true", "1.0"):
+        with pytest.raises(PolicyError, match="local_port"):
+            policy_file.read("x", text.replace("= 1\n", f"= {wrong}\n").encode(), 0o600, 0, former=before)
