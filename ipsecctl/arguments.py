@@ -34,7 +34,7 @@ def _add_packet(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--proto", metavar="NAME", help="its protocol, by name or number")
     verb.add_argument("--sport", metavar="PORT", help="its source port")
     verb.add_argument("--dport", metavar="PORT", help="its destination port")
-    verb.add_argument("--icmp-type", metavar="TYPE[/CODE]", help="its ICMP type")
+    verb.add_argument("--icmp-type", metavar="TYPE[/CODE]", help="its ICMP type, by name or number")
     verb.add_argument("--interface", metavar="NAME", help="where it comes in; where it goes out with --dir out")
     verb.add_argument("--out-interface", metavar="NAME", help="where it goes out with --dir fwd")
     verb.add_argument("--dir", choices=("in", "out", "fwd"), default="out", help="which way it goes (default out)")
@@ -51,11 +51,21 @@ def _add_checked_file(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("file", metavar="FILE", nargs="?", help=f"policy file (default {DEFAULT_SPD})")
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f'"{text}" is no number of seconds above 0')
+    return seconds
+
+
 def _add_confirm(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--confirm",
         metavar="SECONDS",
-        type=float,
+        type=_seconds,
         default=0.0,
         help="go back by itself after so long, unless `ipsecctl confirm` is given before",
     )

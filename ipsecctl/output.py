@@ -36,6 +36,11 @@ def duration(seconds: float) -> str:
     return " ".join(unit for unit in units[:2] if not unit.startswith("0") or len(units) == 1)
 
 
+def count(number: int, what: str) -> str:
+    """So many of them, in words: 1 rule, 2 rules."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def size(count: int) -> str:
     """Bytes in the unit that gives the shortest number."""
     value = float(count)

@@ -17,7 +17,6 @@ import time
 from ipc import kept
 from ipc.patience import patient
 from ipc.roles import module_command
-from ipsecctl import exit_codes
 from ipsecctl.errors import CommandError
 from ipsecctl.modules import environment
 
@@ -25,12 +24,6 @@ WAITER = "ipsecctl.pending"
 LOOK_EVERY_S = 0.1
 UNDO_WITHIN_S = patient(60.0)
 TAKEN_SUFFIX = ".over"
-
-
-def refuse_wrong_time(confirm_s: float) -> None:
-    """CommandError for seconds that are none."""
-    if not 0 <= confirm_s < float("inf"):
-        raise CommandError(f"--confirm wants a number of seconds above 0, not {confirm_s:g}", exit_codes.USAGE)
 
 
 def begin(instance: str, seconds: float, *undo: str) -> None:

@@ -4,7 +4,7 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
-from ipsecctl.output import BOLD, GREEN, RED, capabilities, coloured, duration, size, table
+from ipsecctl.output import BOLD, GREEN, RED, capabilities, coloured, count, duration, size, table
 
 Report = Any
 """SimpleNamespaces as the JSON has them; what its fields mean is declared in `ipc.status`."""
@@ -71,8 +71,10 @@ def _instance(report: Report) -> list[str]:
     ]
     if report.policy is not None:
         policy = report.policy
+        # What waits to be confirmed has no number yet.
+        number = f"generation {policy.history}, " if policy.history and not policy.confirm_within_s else ""
         lines.append(
-            f"policy     {policy.path}, generation {policy.generation}, {policy.rules} rules, "
+            f"policy     {policy.path}, {number}{count(policy.rules, 'rule')}, "
             f"in force for {duration(policy.age_s)}, sha256 {policy.sha256[:16]}"
         )
         if policy.confirm_within_s:

@@ -270,14 +270,19 @@ class Reloads:
     def _end(self, finished: Finished, in_force: bool, lines: tuple[str, ...]) -> None:
         policy = self._policy.in_force
         if in_force and policy is not None and policy.parsed is not None:
-            said = f"policy generation {policy.generation} is in force: {policy.parsed.rules} rules"
-            lines = (said, *lines, *self._surroundings.adapt())
+            lines = (self._in_words(policy.parsed.rules), *lines, *self._surroundings.adapt())
         else:
             lines = (*lines, "the new policy is not in force; what ran before goes on")
         _log_lines(in_force, lines)
         if self._policy.offered is None:
             notify.ready()
         finished(in_force, lines)
+
+    def _in_words(self, rules: int) -> str:
+        """What is in force, by the number that `ipsecctl policy` knows it by, if it is kept."""
+        number = self.generations.number if self._pending is None else 0
+        name = f"policy generation {number}" if number else "the new policy"
+        return f"{name} is in force: {rules} {'rule' if rules == 1 else 'rules'}"
 
 
 def _discard(replacements: tuple[Replacement, ...]) -> None:

@@ -182,6 +182,7 @@ class Startup:
         path, reason = (policy.file.path, policy.backup_reason) if policy is not None else ("", "")
         data_path, children = self._holdings.data_path, self._holdings.children
         kind = data_path.kind.name.lower() if data_path.kind is not None else "no"
+        rules = "1 rule" if parsed.rules == 1 else f"{parsed.rules} rules"
         roles = ", ".join(
             f"{child.name} pid {child.pid}" for child in children.values() if child.state is ChildState.UP
         )
@@ -189,7 +190,7 @@ class Startup:
             *(self._policies.errors if reason else ()),
             *((f"running on backup policy {path}: {reason}",) if reason else ()),
             *(f"warning: {warning}" for warning in parsed.warnings),
-            f"started: {parsed.rules} rules of {path}, {kind} data path ({data_path.why})",
+            f"started: {rules} of {path}, {kind} data path ({data_path.why})",
             f"started: {roles}",
             *(
                 f"not started: {child.name}, tried again and again: {child.last_exit}; ipsecctl status says more"

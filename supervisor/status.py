@@ -106,7 +106,7 @@ def role_findings(child: Child, role: RoleStatus) -> Iterable[Finding]:
 def policy_findings(keeper: PolicyKeeper, data_path: DataPathKeeper) -> Iterable[Finding]:
     """What is strange about the policy."""
     if keeper.refused:
-        sentence = f"the policy file is not what runs; what ran before goes on. {first_line(keeper.refused)}"
+        sentence = f"the policy file is not what runs; what ran before goes on: {first_line(keeper.refused)}"
         yield Finding(code="policy-refused", sentence=sentence)
     if keeper.loader_lacks_policy:
         sentence = "the policy loader could not be given the policy in force; peers can't be authenticated"

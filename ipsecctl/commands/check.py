@@ -11,7 +11,7 @@ from ipsecctl import exit_codes
 from ipsecctl.arguments import DEFAULT_SPD
 from ipsecctl.errors import BadPolicy
 from ipsecctl.kernel_check import refusals
-from ipsecctl.output import BOLD, GREEN, RED, coloured
+from ipsecctl.output import BOLD, GREEN, RED, coloured, count
 from ipsecctl.policy_check import Checked, check, missing_interfaces
 
 _PLACE = re.compile(r"(?P<file>.*?):(?P<line>\d+):(?P<column>\d+): (?P<key>.*?): (?P<text>.*)")
@@ -39,15 +39,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _summary(path: str, errors: tuple[str, ...], warnings: tuple[str, ...], checked: Checked | None) -> str:
     if checked is None or errors:
-        return coloured(f"{path} is not good: {_count(len(errors), 'error')}", RED)
-    said = f"{path} is good: {_count(checked.policy.rules, 'rule')}"
+        return coloured(f"{path} is not good: {count(len(errors), 'error')}", RED)
+    said = f"{path} is good: {count(checked.policy.rules, 'rule')}"
     if warnings:
-        return coloured(f"{said}, {_count(len(warnings), 'warning')}", BOLD)
+        return coloured(f"{said}, {count(len(warnings), 'warning')}", BOLD)
     return coloured(said, GREEN)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _lists(errors: tuple[str, ...], warnings: tuple[str, ...]) -> dict[str, list[dict[str, object]]]:

@@ -4,7 +4,6 @@ import argparse
 import ipaddress
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 ANSWER_WITHIN_S = 1.0
 DIRECTIONS = {"in": Direction.IN, "out": Direction.OUT, "fwd": Direction.FORWARD}
 _WORDS = {direction: word for word, direction in DIRECTIONS.items()}
-_ICMP_TYPE = re.compile(r"(\d{1,3})(?:/(\d{1,3}))?")
 _OTHER_REASONS = {
     "unmatched": "no rule matches",
     "as it leaves": "none as it comes in: what is done with it as it leaves decides",
@@ -117,7 +115,7 @@ def _packet(options: argparse.Namespace) -> "Packet":
         raise CommandError("--sport and --dport need --proto tcp, udp, sctp, dccp or udplite")
     if options.icmp_type and protocol not in (1, 58):
         raise CommandError("--icmp-type needs --proto icmp or icmpv6")
-    kind, code = _icmp(options.icmp_type)
+    kind, code = _icmp(options.icmp_type, protocol)
     return Packet(
         direction=DIRECTIONS[options.dir],
         source=source,
@@ -158,14 +156,20 @@ def _port(option: str, text: str | None) -> int | None:
     return int(text)
 
 
-def _icmp(text: str | None) -> tuple[int | None, int]:
+def _icmp(text: str | None, protocol: int | None) -> tuple[int | None, int]:
+    """Type and code of what the policy language has as a type: that of a name is 0."""
     if text is None:
         return None, 0
-    found = _ICMP_TYPE.fullmatch(text)
-    numbers = [int(part or 0) for part in found.groups()] if found else [256]
-    if max(numbers) > 255:
-        raise CommandError(f'--icmp-type: "{text}" is no number from 0 to 255, or two as TYPE/CODE')
-    return numbers[0], numbers[1]
+    from policy_loader.values import ICMP, parse_icmp_type
+
+    try:
+        parsed = parse_icmp_type(int(text) if text.isdecimal() else text)
+    except ValueError as error:
+        raise CommandError(f"--icmp-type: {error}") from error
+    ports = parsed.v4 if protocol == ICMP else parsed.v6
+    if ports is None:
+        raise CommandError(f'--icmp-type: {"ICMP" if protocol == ICMP else "ICMPv6"} has no type "{text}"')
+    return ports.first >> 8, ports.first & 0xFF
 
 
 # ------------------------------------------------------------- the answer

@@ -80,9 +80,7 @@ def _roll_back(options: argparse.Namespace) -> int:
     from ipc import messages as m
     from ipsecctl import lockout, own_ssh
     from ipsecctl.client import ask
-    from ipsecctl.pending import refuse_wrong_time
 
-    refuse_wrong_time(options.confirm)
     if not lock_file.look(options.instance).held:
         raise CommandError("IPsec is not running")
     running = saved.spd_path_of(options.instance)

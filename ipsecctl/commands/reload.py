@@ -8,8 +8,7 @@ from ipc import messages as m
 from ipsecctl import lock_file, lockout, own_ssh
 from ipsecctl.client import ask
 from ipsecctl.errors import CommandError
-from ipsecctl.output import table
-from ipsecctl.pending import refuse_wrong_time
+from ipsecctl.output import count, table
 
 RELOAD_WITHIN_S = 130.0
 LONGEST_LIST = 20
@@ -18,7 +17,6 @@ LONGEST_LIST = 20
 
 def run(options: argparse.Namespace) -> int:
     """Reloads; 0 if the file is in force now, or, in a dry run, would be."""
-    refuse_wrong_time(options.confirm)
     if not lock_file.look(options.instance).held:
         raise CommandError("IPsec is not running")
     if not options.dry_run:
@@ -49,7 +47,7 @@ def plan_lines(plan: m.ReloadPlan) -> list[str]:
     if not plan.cut_count:
         return [*lines, "", "no SA would be cut; nothing was changed"]
     cut = [(one.peer, one.rule or "(the IKE SA)", one.spi_in, one.spi_out) for one in plan.cut[:LONGEST_LIST]]
-    lines += ["", f"{plan.cut_count} SAs would be cut:", *table(("peer", "rule", "spi in", "spi out"), cut)]
+    lines += ["", f"{count(plan.cut_count, 'SA')} would be cut:", *table(("peer", "rule", "spi in", "spi out"), cut)]
     if len(cut) < plan.cut_count:
         lines.append(f"and {plan.cut_count - len(cut)} more")
     return [*lines, "", "nothing was changed"]

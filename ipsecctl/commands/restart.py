@@ -9,7 +9,6 @@ from ipsecctl.checkup import try_abilities
 from ipsecctl.commands.start import begin_to_wait, say_what_waits, start
 from ipsecctl.commands.stop import stop
 from ipsecctl.errors import CommandError
-from ipsecctl.pending import refuse_wrong_time
 from ipsecctl.policy_check import check, errors_of
 from ipsecctl.record import Record
 
@@ -23,7 +22,6 @@ def run(options: argparse.Namespace) -> int:
 def restart(options: argparse.Namespace, record: Record) -> int:
     """Checks, stops, starts; the exit code of the start, or why there was no stop."""
     instance, seconds = options.instance, options.confirm
-    refuse_wrong_time(seconds)
     path = os.path.abspath(options.spd or saved.spd_path_of(instance))
     why, code = "the policy file is not good", exit_codes.STRANGE
     try:

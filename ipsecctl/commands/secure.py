@@ -5,7 +5,6 @@ import argparse
 from ipc import kept
 from ipsecctl import exit_codes, lock_file, lockout, own_ssh, pending, secure_mode
 from ipsecctl.asker import asker
-from ipsecctl.pending import refuse_wrong_time
 from ipsecctl.record import Record
 
 ON = "secure mode is on"
@@ -16,7 +15,6 @@ UNDO = "insecure --yes"
 
 def run(options: argparse.Namespace) -> int:
     """Enters secure mode; with --boot only if it is remembered. 0 if it is as asked."""
-    refuse_wrong_time(options.confirm)
     with Record() as record:
         if options.boot:
             return at_boot(options.instance, record)

@@ -14,7 +14,6 @@ from ipsecctl.cleanup import end_orphans, unlocked_supervisor
 from ipsecctl.commands import secure
 from ipsecctl.lock_file import LockState
 from ipsecctl.modules import environment
-from ipsecctl.pending import refuse_wrong_time
 from ipsecctl.record import Record
 
 ALREADY_RUNNING = "ipsecd is already running"
@@ -24,7 +23,6 @@ START_WITHIN_S = patient(30.0)
 
 def run(options: argparse.Namespace) -> int:
     """Starts the instance; 0 if it runs then, also if it did before."""
-    refuse_wrong_time(options.confirm)
     with Record() as record:
         if options.boot and not kept.is_enabled(options.instance):
             record.say("ipsecd is not enabled to come up at boot: ipsecctl enable changes that")

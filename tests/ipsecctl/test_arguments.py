@@ -42,6 +42,17 @@ def test_o2_anything_else_is_a_usage_on_stderr_and_exit_code_2(
     assert captured.out == ""
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan", "soon"])
+@pytest.mark.parametrize("command", [["reload"], ["policy", "rollback", "1"], ["secure"], ["start"], ["stop"]])
+def test_a_time_to_confirm_that_is_none_is_refused(
+    command: list[str], seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse([*command, "--confirm", seconds])
+    assert ended.value.code == 2
+    assert f'"{seconds}" is no number of seconds above 0' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("example", [command.example for command in COMMANDS if command.needs_root])
 def test_o2_without_root_permission_is_denied(
     example: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

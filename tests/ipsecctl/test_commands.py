@@ -195,7 +195,7 @@ def test_the_real_roles_start_restart_and_stop(desk: Desk) -> None:
     desk.spd.chmod(0o600)
     started = desk.ctl("start", "--spd", str(desk.spd))
     assert started.returncode == 0, started.stdout
-    assert "ipsecd: started: 1 rules of" in started.stdout
+    assert "ipsecd: started: 1 rule of" in started.stdout
     before: Any = json.loads(desk.ctl("status", "--json").stdout)
     assert before["findings"] == []
     restarted = desk.ctl("restart")

@@ -108,7 +108,7 @@ def test_secure_mode_is_taken_into_account(question: Question) -> None:
         ((*ENDS, "--dport", "443"), "need --proto tcp"),
         ((*ENDS, "--proto", "tcp", "--dport", "70000"), "no port from 0 to 65535"),
         ((*ENDS, "--proto", "tpc"), 'did you mean "tcp"?'),
-        ((*ENDS, "--proto", "icmp", "--icmp-type", "300"), "no number from 0 to 255"),
+        ((*ENDS, "--proto", "icmp", "--icmp-type", "300"), "write an ICMP type by name"),
         ((*ENDS, "--proto", "udp", "--icmp-type", "8"), "needs --proto icmp"),
     ],
 )

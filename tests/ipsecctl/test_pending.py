@@ -45,9 +45,3 @@ def test_two_do_not_wait_at_once(tmp_path: Path, undone: list[list[str]]) -> Non
     pending.begin(str(tmp_path), 3600.0, "stop")
     with pytest.raises(CommandError, match="waits for `ipsecctl confirm` already"):
         pending.begin(str(tmp_path), 3600.0, "stop")
-
-
-@pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
-def test_seconds_that_are_none_are_refused(seconds: float) -> None:
-    with pytest.raises(CommandError, match="--confirm wants a number of seconds above 0"):
-        pending.refuse_wrong_time(seconds)

@@ -38,7 +38,14 @@ def test_o10_the_first_lines_are_those_of_the_manual() -> None:
 
 def test_o10_the_policy_is_told_with_generation_hash_and_age() -> None:
     policy = PolicyStatus(
-        path="/etc/ipsec.spd", sha256="ab" * 32, generation=4, rules=9, age_s=90.0, warnings=("w",), refused=()
+        path="/etc/ipsec.spd",
+        sha256="ab" * 32,
+        generation=7,
+        rules=9,
+        age_s=90.0,
+        warnings=("w",),
+        refused=(),
+        history=4,
     )
     lines = rendered(running(policy=policy))
     told = "policy     /etc/ipsec.spd, generation 4, 9 rules, in force for 1m 30s, sha256 abababababababab"

@@ -233,7 +233,7 @@ def assert_start(scene: Scene) -> bool:
         assert f"supervisor (pid {scene.pid}) runs, but does not hold {scene.lock}" in said.text
     else:
         assert said.code == 0, said.text
-        assert "ipsecd: started: 1 rules of" in said.text
+        assert "ipsecd: started: 1 rule of" in said.text
         assert instance.role(Role.SUPERVISOR) is not None
         return True
     assert (instance.roles(), instance.files()) == (before, files)
