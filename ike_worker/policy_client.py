@@ -32,6 +32,7 @@ class PolicyClient:
         self._generation = 0
         self._half_open = m.HalfOpenLimits()
         self._peers: list[m.Peer] = []
+        self._anew: list[str] = []
         self._rules: list[m.NegotiationRule] = []
         self._asked: dict[int, events.ComputeAuth | events.VerifyAuth] = {}
         handlers: dict[type, Handler] = {
@@ -88,11 +89,13 @@ class PolicyClient:
         self._generation = begin.generation
         self._half_open = begin.half_open
         self._peers.clear()
+        self._anew.clear()
         self._rules.clear()
 
     def _on_peers(self, add: m.AddPeer, _peer: bytes) -> None:
         if add.generation == self._generation:
             self._peers.extend(add.peers)
+            self._anew.extend(add.anew)
 
     def _on_rules(self, add: m.AddNegotiationRule, _peer: bytes) -> None:
         if add.generation == self._generation:
@@ -104,6 +107,7 @@ class PolicyClient:
             return
         self._engine.set_half_open_limits(self._half_open)
         self._on_policy(tuple(self._peers), tuple(self._rules))
+        self._engine.authenticate_anew(tuple(self._anew), time.monotonic())
         for request_id, event in self._asked.items():
             self._send(request_id, event)
 

@@ -167,6 +167,9 @@ class PolicyChanges:
     removed_count: int = 0
     kept_count: int = 0
     peers_count: int = 0
+    renewed: Annotated[tuple[Name, ...], MaxLength(MAX_NAMED)] = ()
+    """Peers with another pre-shared key: their IKE SAs are made anew before the old ones end."""
+    renewed_count: int = 0
 
 
 @value
@@ -648,6 +651,8 @@ class AddPeer:
 
     generation: int
     peers: Annotated[tuple[Peer, ...], MaxLength(RULES_PER_MESSAGE)]
+    anew: Annotated[tuple[Name, ...], MaxLength(RULES_PER_MESSAGE)] = ()
+    """Of these, those with whom another key is shared now: make their IKE SAs anew, before the old ones end."""
 
 
 @value

@@ -16,6 +16,8 @@ class PolicyDiff:
     kept: tuple[str, ...]
     peers: tuple[str, ...]
     """Peers that are gone or changed: their IKE SAs go, whatever becomes of the rules."""
+    renewed: tuple[str, ...] = ()
+    """Peers with whom another key is shared: their IKE SAs are made anew, and the old ones stay until then."""
 
     def __str__(self) -> str:
         return (
@@ -35,11 +37,16 @@ class PolicyDiff:
             removed_count=len(self.removed),
             kept_count=len(self.kept),
             peers_count=len(self.peers),
+            renewed=self.renewed[:MAX_NAMED],
+            renewed_count=len(self.renewed),
         )
 
 
-def diff(old: Policy | None, new: Policy) -> PolicyDiff:
-    """From `old` (None: from nothing) to `new`. A rule with the id of an old one is kept, renamed or moved or not."""
+def diff(old: Policy | None, new: Policy, other_psks: tuple[str, ...] = ()) -> PolicyDiff:
+    """From `old` (None: from nothing) to `new`. A rule with the id of an old one is kept, renamed or moved or not.
+
+    `other_psks`: peers with whom another key is shared.
+    """
     old_names = {rule.rule_id: rule.name for rule in old.kernel_rules} if old else {}
     new_peers = {peer.name: peer for peer in new.peers}
     new_ids = {rule.rule_id for rule in new.kernel_rules}
@@ -47,10 +54,12 @@ def diff(old: Policy | None, new: Policy) -> PolicyDiff:
     fresh = [rule.name for rule in new.kernel_rules if rule.rule_id not in old_names]
     changed = tuple(name for name in fresh if name in gone)
     removed = gone - set(changed)
+    peers = tuple(peer.name for peer in (old.peers if old else ()) if not goes_on(peer, new_peers.get(peer.name)))
     return PolicyDiff(
         added=tuple(name for name in fresh if name not in gone),
         changed=changed,
         removed=tuple(name for name in old_names.values() if name in removed),
         kept=tuple(rule.name for rule in new.kernel_rules if rule.rule_id in old_names),
-        peers=tuple(peer.name for peer in (old.peers if old else ()) if not goes_on(peer, new_peers.get(peer.name))),
+        peers=peers,
+        renewed=tuple(name for name in other_psks if name not in peers),
     )

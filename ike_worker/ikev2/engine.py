@@ -109,6 +109,20 @@ class Engine:
             self._apply_policy(sa)
         self._settle()
 
+    def authenticate_anew(self, peers: tuple[str, ...], now: float) -> None:
+        """Makes the IKE SAs with these peers anew, AUTH included, before those that stand end.
+
+        A peer that we have no address of must call us: until it does, what stands goes on.
+        """
+        context = self._enter(now)
+        for name in peers:
+            for sa in context.with_peer(name):
+                if sa.state is State.ESTABLISHED and sa.peer.address is not None:
+                    sa.reauth_at = now
+                    context.mark_changed(sa)
+                    context.wake(sa)
+        self._settle()
+
     def _apply_policy(self, sa: IkeSa) -> None:
         context = self._context
         peer = context.policy.peer(sa.peer.name)
@@ -546,6 +560,7 @@ class Engine:
         context.add(sa)
         for child in sa.children.values():
             context.own(sa, child)
+        elsewhere.know_as_told(context, sa)
         context.wake(sa)
         log.info("%s: restored, %d Child SAs", sa, len(sa.children))
         self._settle()

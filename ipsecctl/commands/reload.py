@@ -44,6 +44,9 @@ def plan_lines(plan: m.ReloadPlan) -> list[str]:
     lines = table(("rules", "", ""), [(kind, str(count), _named(names, count)) for kind, count, names in rows])
     if changes.peers_count:
         lines += ["", f"peers that change or go: {_named(changes.peers, changes.peers_count)}"]
+    if changes.renewed_count:
+        named = _named(changes.renewed, changes.renewed_count)
+        lines += ["", f"peers with another pre-shared key, made anew with it before what stands ends: {named}"]
     if not plan.cut_count:
         return [*lines, "", "no SA would be cut; nothing was changed"]
     cut = [(one.peer, one.rule or "(the IKE SA)", one.spi_in, one.spi_out) for one in plan.cut[:LONGEST_LIST]]

@@ -64,6 +64,11 @@ class CredentialStore:
         """The credentials of the peer of this name; None if there are none."""
         return self._by_peer.get(peer)
 
+    def other_psks(self, old: "CredentialStore") -> tuple[str, ...]:
+        """The peers with whom we share another key than in `old`; those that had none, or have none now, left out."""
+        both = ((name, one.psk, old._by_peer.get(name)) for name, one in self._by_peer.items())
+        return tuple(name for name, psk, was in both if psk and was and was.psk and psk != was.psk)
+
     def __repr__(self) -> str:
         return f"CredentialStore({len(self._by_peer)} peers)"
 

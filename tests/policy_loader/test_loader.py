@@ -353,16 +353,17 @@ def test_a_restarted_loader_tells_the_same_ids(world: World) -> None:
 
 
 def test_the_worker_is_told_once_with_whom_another_key_is_shared(world: World) -> None:
+    def told() -> m.AddPeer:
+        return next(one for one in world.worker.take() if isinstance(one, m.AddPeer))
+
     world.put_in_force(1)
-    world.worker.take()
-    world.put_in_force(2, POLICY.replace(PSK.decode(), "another pre-shared key"))
-    (peers,) = (one for one in world.worker.take() if isinstance(one, m.AddPeer))
-    assert peers.anew == ("branch",)
-    world.worker.deliver(m.NeedPolicy())
-    (again,) = (one for one in world.worker.take() if isinstance(one, m.AddPeer))
-    assert again.peers == peers.peers and again.anew == ()
-    world.put_in_force(3, POLICY.replace(PSK.decode(), "another pre-shared key"))
-    assert all(one.anew == () for one in world.worker.take() if isinstance(one, m.AddPeer))
+    for generation, anew in ((2, ("branch",)), (3, ())):
+        world.parse(generation, POLICY.replace(PSK.decode(), "another pre-shared key"))
+        world.enforce(generation)
+        world.agent.deliver(m.PolicyInstalled(generation=generation))
+        assert told().anew == anew
+        world.worker.deliver(m.NeedPolicy())
+        assert told().anew == ()
 
 
 def test_a_plan_says_with_whom_another_key_is_shared(world: World) -> None:

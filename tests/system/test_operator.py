@@ -191,7 +191,7 @@ def test_why_shows_both_lists_on_the_side_that_refuses_and_ours_on_the_other() -
         for case in MISMATCHES:
             two.left.write_spd(left_spd(case))
             two.left.ctl("reload")
-            # A pre-shared key makes no difference to an IKE SA that stands.
+            # With another pre-shared key an IKE SA that stands goes on until it is made anew.
             assert asked(two.left, "down", "other", "--timeout", "60")["done"]
             up = asked(two.left, "up", "nets", "--timeout", "60")
             assert not up["done"], (case.name, up)

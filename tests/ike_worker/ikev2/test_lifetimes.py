@@ -462,3 +462,29 @@ def test_the_policy_may_be_said_again_at_any_time() -> None:
         world.alice.engine.set_policy((same,), world.alice.rules, world.now)
         run_and_watch(world, 10)
     world.agree(1)
+
+
+@pytest.mark.parametrize("first", ["alice", "bob"])
+def test_another_pre_shared_key_makes_the_ike_sa_anew_as_soon_as_both_have_it(first: str) -> None:
+    world = connected()
+    before = world.alice.ike_spis
+    one, other = (world.alice, world.bob) if first == "alice" else (world.bob, world.alice)
+    one.psk = b"another pre-shared key"
+    one.engine.set_policy(one.peers, one.rules, world.now)
+    one.engine.authenticate_anew((one.peers[0].name,), world.now)
+    run_and_watch(world, 70)
+    assert world.alice.ike_spis == before, "what stands goes on while the other side does not have it"
+    other.psk = one.psk
+    other.engine.authenticate_anew((other.peers[0].name,), world.now)
+    run_and_watch(world, 70)
+    assert world.alice.ike_spis != before and len(world.alice.store) == len(world.bob.store) == 1
+    world.agree(1)
+
+
+def test_a_peer_that_can_t_be_called_is_not_made_anew() -> None:
+    world = World(bob={"peer": peer_of("bob", address=None)})
+    world.connect()
+    before = world.alice.ike_spis
+    world.bob.engine.authenticate_anew(("alice",), world.now)
+    world.run(100)
+    assert world.alice.ike_spis == before
