@@ -7,6 +7,7 @@ in between (SIGKILL leaves everything enforced).
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -79,6 +80,8 @@ class SaTable:
         self.owners: dict[SaName, bytes] = {}
         """The worker of each SA; of one that an agent before us has installed, none until its worker names it."""
         self.per_rule: dict[int, int] = {}
+        self._spis: Counter[int] = Counter()
+        """How many SAs have each SPI."""
         self.allocated: dict[int, None] = {}
         """Oldest first: SPIs that are never used make way."""
 
@@ -89,6 +92,7 @@ class SaTable:
         if name not in self.rules:
             self.rules[name] = rule_id
             self.per_rule[rule_id] = self.per_rule.get(rule_id, 0) + 1
+            self._spis[name.spi] += 1
         self.allocated.pop(name.spi, None)
 
     def remove(self, name: SaName) -> None:
@@ -99,14 +103,16 @@ class SaTable:
             self.per_rule[rule_id] -= 1
             if not self.per_rule[rule_id]:
                 del self.per_rule[rule_id]
+            self._spis[name.spi] -= 1
+            if not self._spis[name.spi]:
+                del self._spis[name.spi]
 
     def allocate(self, count: int) -> tuple[int, ...]:
         """Random SPIs that no SA has and nobody else was given: a secret that only the peer learns."""
-        used = {name.spi for name in self.rules}
         spis: list[int] = []
         while len(spis) < count:
             spi = int.from_bytes(self._random_bytes(4), "big")
-            if spi >= guard.FIRST_SPI and spi not in used and spi not in self.allocated:
+            if spi >= guard.FIRST_SPI and spi not in self._spis and spi not in self.allocated:
                 self.allocated[spi] = None
                 spis.append(spi)
         for oldest in list(itertools.islice(self.allocated, max(0, len(self.allocated) - MAX_ALLOCATED_SPIS))):
@@ -476,9 +482,8 @@ class Agent:
             self._refuse_sas(message, reason, worker)
             return
         for sa in message.sas:
-            direction = "in" if sa.direction is Direction.IN else "out"
-            log.info("SA %08x %s installed for rule %s", sa.spi, direction, self._label(sa.rule_id))
             self._acquires.pop(sa.acquire_id, None)
+        log.info("SAs installed: %s", ", ".join(map(self._words, message.sas)))
         self._speech.worker(m.SaAdded(request_id=message.request_id), worker)
 
     def on_delete_sa(self, message: m.DeleteSa, worker: bytes = FIRST_WORKER) -> None:
@@ -565,6 +570,10 @@ class Agent:
         now = self._surroundings.now()
         for acquire_id in [one for one, kept in self._acquires.items() if kept.until < now]:
             del self._acquires[acquire_id]
+
+    def _words(self, sa: Sa) -> str:
+        direction = "in" if sa.direction is Direction.IN else "out"
+        return f"{sa.spi:08x} {direction} for rule {self._label(sa.rule_id)}"
 
     def _label(self, rule_id: int) -> str:
         rule = self._rules.get(rule_id)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ipc.algorithms import (
     INTEGRITY_KEY_BYTES,
+    CipherSizes,
     EncryptionId,
     EsnId,
     EspProposal,
@@ -97,16 +98,15 @@ def check_new_sas(sas: tuple[Sa, ...], rules: Mapping[int, KernelRule], installe
     for sa in sas:
         check_sa(sa, rules)
         name = SaName(spi=sa.spi, destination=sa.destination)
-        _require(name not in installed.names and name not in names, f"SPI {sa.spi:08x} is in use already")
-        if sa.direction is Direction.IN:
-            given_out = installed.allocated is None or sa.spi in installed.allocated
-            _require(given_out, f"inbound SPI {sa.spi:08x} was not allocated here")
+        if name in installed.names or name in names:
+            raise Refused(f"SPI {sa.spi:08x} is in use already")
+        given_out = installed.allocated is None or sa.spi in installed.allocated
+        if sa.direction is Direction.IN and not given_out:
+            raise Refused(f"inbound SPI {sa.spi:08x} was not allocated here")
         names.add(name)
         counts[sa.rule_id] = counts.get(sa.rule_id, installed.per_rule.get(sa.rule_id, 0)) + 1
-        _require(
-            counts[sa.rule_id] <= MAX_SAS_PER_RULE,
-            f"rule {rules[sa.rule_id].name} has {MAX_SAS_PER_RULE} SAs already",
-        )
+        if counts[sa.rule_id] > MAX_SAS_PER_RULE:
+            raise Refused(f"rule {rules[sa.rule_id].name} has {MAX_SAS_PER_RULE} SAs already")
 
 
 def check_owner(name: SaName, owners: Mapping[SaName, bytes], worker: bytes) -> None:
@@ -146,7 +146,8 @@ def check_manual_sas(sas: Sequence[Sa], rules: Mapping[int, KernelRule]) -> None
 def check_sa(sa: Sa, rules: Mapping[int, KernelRule]) -> None:
     """Refuses an SA of the worker's that no rule in force asks for, or whose numbers the kernel could not hold."""
     rule = _rule_of(sa, rules)
-    _require(not rule.manual, f"rule {rule.name} has fixed keys: no SA of it comes from IKE")
+    if rule.manual:
+        raise Refused(f"rule {rule.name} has fixed keys: no SA of it comes from IKE")
     _check_against_rule(sa, rule)
 
 
@@ -158,27 +159,40 @@ def _rule_of(sa: Sa, rules: Mapping[int, KernelRule]) -> KernelRule:
 
 
 def _check_against_rule(sa: Sa, rule: KernelRule) -> None:
-    _require(rule.action is Action.PROTECT, f"rule {rule.name} does not protect")
-    _require(sa.direction in (Direction.IN, Direction.OUT), "an SA goes in or out")
-    _require(FIRST_SPI <= sa.spi <= LAST_SPI, f"SPI {sa.spi:x} is out of range")
-    _require(sa.mode is rule.mode, f"rule {rule.name} wants {rule.mode.name.lower()} mode")
+    fault = _fault_of_sa(sa, rule)
+    if fault:
+        raise Refused(fault)
     _check_addresses(sa, rule)
     _check_algorithms(sa, rule)
     _check_selectors(sa, rule)
-    _require(
-        sa.replay_window_packets <= MAX_REPLAY_WINDOW_PACKETS,
-        f"a replay window of {sa.replay_window_packets} packets, at most {MAX_REPLAY_WINDOW_PACKETS}",
-    )
-    _require(sa.acquire_id <= LAST_SPI, "the acquire id is out of range")
+
+
+def _fault_of_sa(sa: Sa, rule: KernelRule) -> str:
+    """What is wrong with it beside addresses, algorithms and selectors; words only for what is, as of a rule."""
+    if rule.action is not Action.PROTECT:
+        return f"rule {rule.name} does not protect"
+    if sa.direction not in (Direction.IN, Direction.OUT):
+        return "an SA goes in or out"
+    if not FIRST_SPI <= sa.spi <= LAST_SPI:
+        return f"SPI {sa.spi:x} is out of range"
+    if sa.mode is not rule.mode:
+        return f"rule {rule.name} wants {rule.mode.name.lower()} mode"
+    if sa.replay_window_packets > MAX_REPLAY_WINDOW_PACKETS:
+        return f"a replay window of {sa.replay_window_packets} packets, at most {MAX_REPLAY_WINDOW_PACKETS}"
+    if sa.acquire_id > LAST_SPI:
+        return "the acquire id is out of range"
     if sa.encapsulation is not None:
         ports = (sa.encapsulation.source_port, sa.encapsulation.destination_port)
-        _require(all(1 <= port <= MAX_PORT for port in ports), f"UDP ports {ports[0]} and {ports[1]}")
+        if not all(1 <= port <= MAX_PORT for port in ports):
+            return f"UDP ports {ports[0]} and {ports[1]}"
+    return ""
 
 
 def _check_addresses(sa: Sa, rule: KernelRule) -> None:
     outward = sa.direction is Direction.OUT
     ours, theirs = (sa.source, sa.destination) if outward else (sa.destination, sa.source)
-    _require(ours.version == theirs.version, "source and destination are of two address families")
+    if ours.version != theirs.version:
+        raise Refused("source and destination are of two address families")
     if rule.peer_address is not None and theirs != rule.peer_address:
         raise Refused(f"{theirs} is not the peer of rule {rule.name}")
     if rule.local_address is not None and ours != rule.local_address:
@@ -195,19 +209,24 @@ def _check_algorithms(sa: Sa, rule: KernelRule) -> None:
         sizes = cipher_sizes(sa.cipher)
     except KeyError:
         raise Refused(f"no cipher {cipher_name(sa.cipher)}") from None
-    name = esp_suite_name(sa.cipher, sa.integrity, sa.esn)
+    fault = _fault_of_suite(sa, sizes, rule)
+    if fault:
+        raise Refused(f"{esp_suite_name(sa.cipher, sa.integrity, sa.esn)}{fault}")
+
+
+def _fault_of_suite(sa: Sa, sizes: CipherSizes, rule: KernelRule) -> str:
+    """What is to be said behind its name."""
     wanted_key, wanted_integrity_key = sizes.key + sizes.salt, INTEGRITY_KEY_BYTES[sa.integrity]
     # RFC 4303 section 3.3.2.1: encryption without integrity is not offered, and a combined mode has its own.
-    _require(sizes.aead == (sa.integrity is IntegrityId.NONE), f"{name} lacks integrity, or has it twice")
-    _require(
-        any(_proposes(proposal, sa, sizes.aead) for proposal in rule.esp_proposals),
-        f"{name} is not among the proposals of rule {rule.name}",
-    )
-    _require(len(sa.encryption_key) == wanted_key, f"{name}: a key of {len(sa.encryption_key)} bytes, not {wanted_key}")
-    _require(
-        len(sa.integrity_key) == wanted_integrity_key,
-        f"{name}: an integrity key of {len(sa.integrity_key)} bytes, not {wanted_integrity_key}",
-    )
+    if sizes.aead != (sa.integrity is IntegrityId.NONE):
+        return " lacks integrity, or has it twice"
+    if not any(_proposes(proposal, sa, sizes.aead) for proposal in rule.esp_proposals):
+        return f" is not among the proposals of rule {rule.name}"
+    if len(sa.encryption_key) != wanted_key:
+        return f": a key of {len(sa.encryption_key)} bytes, not {wanted_key}"
+    if len(sa.integrity_key) != wanted_integrity_key:
+        return f": an integrity key of {len(sa.integrity_key)} bytes, not {wanted_integrity_key}"
+    return ""
 
 
 def _proposes(proposal: EspProposal, sa: Sa, aead: bool) -> bool:
