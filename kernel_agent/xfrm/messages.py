@@ -1,5 +1,6 @@
 """Bodies of XFRM messages from our values, and our values from the kernel's messages. Bytes only, no socket."""
 
+import functools
 import socket
 import sys
 
@@ -146,24 +147,19 @@ def new_policy(policy: Policy, index: int) -> bytes:
 
 def pack_policy(key: bytes, entry: PolicyEntry, index: int) -> bytes:
     """Body of NEWPOLICY and UPDPOLICY, from a key."""
-    info = structs.pack_policy_info(
-        key[1:57], priority=entry.priority, index=index, direction=key[0], action=entry.action
-    )
-    if entry.template:
-        info += pack_attribute(XfrmAttribute.TMPL, entry.template)
-    mark = key[57:]
-    if mark != structs.NO_MARK:
-        info += pack_attribute(XfrmAttribute.MARK, mark)
-    return info
+    info = structs.pack_policy_info(key[1:57], entry.priority, index, key[0], entry.action)
+    return info + _policy_attributes(entry.template, key[57:])
+
+
+@functools.lru_cache(maxsize=65536)
+def _policy_attributes(template: bytes, mark: bytes) -> bytes:
+    attributes = pack_attribute(XfrmAttribute.TMPL, template) if template else b""
+    return attributes if mark == structs.NO_MARK else attributes + pack_attribute(XfrmAttribute.MARK, mark)
 
 
 def delete_policy(key: bytes, index: int) -> bytes:
     """Body of DELPOLICY: by index, so that it can only be ours."""
-    body = structs.pack_policy_id(key[1:57], index, key[0])
-    mark = key[57:]
-    if mark != structs.NO_MARK:
-        body += pack_attribute(XfrmAttribute.MARK, mark)
-    return body
+    return structs.pack_policy_id(key[1:57], index, key[0]) + _policy_attributes(b"", key[57:])
 
 
 def describe_key(key: bytes) -> str:

@@ -268,7 +268,7 @@ def _around_tun(rule: KernelRule, tun_ifindex: int, ifindex: int) -> tuple[Polic
         if flow.local.address.version == 6:
             policies.append(_passing(Direction.OUT, anywhere, structs.NO_MARK))
         else:
-            policies.append(_passing(Direction.OUT, selector_of(flow, Direction.OUT, tun_ifindex), structs.NO_MARK))
+            policies.append(_passing(Direction.OUT, structs.with_ifindex(anywhere, tun_ifindex), structs.NO_MARK))
             policies.append(_blocking(Direction.OUT, anywhere, structs.NO_MARK))
         for direction in (Direction.IN, Direction.FORWARD):
             policies.append(_passing(direction, inward, INNER))

@@ -18,6 +18,8 @@ ZERO_ADDRESS = bytes(16)
 
 _SELECTOR = struct.Struct("=16s16sHHHHHBBB3xiI")
 _POLICY_INFO = struct.Struct("=56s8Q32xIIBBBB4x")
+_WORD = struct.Struct("=I")
+_POLICY_TAIL = struct.Struct("=IIBBBB4x")
 _POLICY_END, _POLICY_END_OFFSET = struct.Struct("=IIBB"), 152
 _TEMPLATE = struct.Struct("=16s4sB3xH2x16sIBBBxIII")
 _POLICY_ID = struct.Struct("=56sIB3x")
@@ -36,6 +38,9 @@ EXPIRE_BYTES = 232
 MAPPING_BYTES = _MAPPING.size
 
 _UNLIMITED = (c.XFRM_INF, c.XFRM_INF, c.XFRM_INF, c.XFRM_INF, 0, 0, 0, 0)
+_NO_LIFETIMES = struct.pack("=8Q32x", *_UNLIMITED)
+_IFINDEX_OFFSET = 48
+_AF_INET, _AF_INET6 = int(socket.AF_INET), int(socket.AF_INET6)
 
 
 class Malformed(ValueError):
@@ -113,13 +118,18 @@ def pack_selector_of(
         _htons(destination_port.mask),
         _htons(source_port.port),
         _htons(source_port.mask),
-        socket.AF_INET if address.version == 4 else socket.AF_INET6,
+        _AF_INET if address.version == 4 else _AF_INET6,
         destination.length,
         source.length,
         protocol,
         ifindex,
         0,
     )
+
+
+def with_ifindex(selector: bytes, ifindex: int) -> bytes:
+    """A packed selector for one interface."""
+    return selector[:_IFINDEX_OFFSET] + pack_word(ifindex) + selector[_IFINDEX_OFFSET + 4 :]
 
 
 def with_user(selector: bytes, user: int) -> bytes:
@@ -146,7 +156,7 @@ def unpack_selector(data: bytes) -> Selector:
 
 def pack_word(value: int) -> bytes:
     """A __u32."""
-    return struct.pack("=I", value)
+    return _WORD.pack(value)
 
 
 def pack_mark(value: int, mask: int) -> bytes:
@@ -157,12 +167,12 @@ def pack_mark(value: int, mask: int) -> bytes:
 NO_MARK = pack_mark(0, 0)
 
 
-def pack_policy_info(selector: bytes, *, priority: int, index: int, direction: int, action: int) -> bytes:
+def pack_policy_info(selector: bytes, priority: int, index: int, direction: int, action: int) -> bytes:
     """struct xfrm_userpolicy_info {
     struct xfrm_selector sel; struct xfrm_lifetime_cfg lft; struct xfrm_lifetime_cur curlft;
     __u32 priority, index; __u8 dir, action, flags, share; };
     """
-    return _POLICY_INFO.pack(selector, *_UNLIMITED, priority, index, direction, action, 0, 0)
+    return selector + _NO_LIFETIMES + _POLICY_TAIL.pack(priority, index, direction, action, 0, 0)
 
 
 @value
