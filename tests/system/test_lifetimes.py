@@ -23,7 +23,9 @@ def test_sas_are_replaced_under_traffic_and_end_without_it() -> None:
     with two_instances(left_spd=left, right_spd=right) as two:
         wait_until("the tunnel is up", lambda: ping(two.wire.left, RIGHT, source=LEFT, wait_s=1.0).received == 1)
         ike_sas, spis = set(), set()
-        for _ in range(10):
+        for turn in range(10):
+            if turn % 3 == 2:
+                two.right.ctl("rekey", "nets", "--timeout", "60")  # the other side replaces it too
             assert ping(two.wire.left, RIGHT, source=LEFT, count=100, interval_s=0.03).lost == 0
             ike_sas.update(tunnel.spi_i for tunnel in two.left.tunnels())
             spis.update(children(two.left))
