@@ -317,6 +317,7 @@ class Engine:
                 context.upkeep.stands(child.rule_id)
             for sa in context.with_peer(one.peer):
                 handover.meet_elsewhere(context, sa)
+                elsewhere.drop_call(context, sa)
         if news.gone:
             for acquire in context.elsewhere.take_deferred(now):
                 self.initiate(acquire.rule_id, now, acquire=acquire)
@@ -330,6 +331,8 @@ class Engine:
             return
         usable = [sa for sa in context.with_peer(peer.name) if _is_usable(sa)]
         if any(_negotiates(sa, wish.rule_id) or is_served(sa, wish) for sa in usable):
+            return
+        if elsewhere.serves(context, peer.name, wish):
             return
         if usable:
             best = max(usable, key=_usefulness)
@@ -629,6 +632,7 @@ class Engine:
             _, sa = context.awake.popitem()
             if sa.state is State.CLOSED:
                 continue
+            elsewhere.end_if_superfluous(context, sa)
             dialogue.pump(context, sa)
             context.schedule(sa, timers.next_due(sa, context.now))
         self._orders.look(context)

@@ -53,6 +53,24 @@ def has_child(context: Context, peer: str, rule_id: int) -> bool:
     return any(child.rule_id == rule_id for child in _children(context.elsewhere.of(peer)))
 
 
+def drop_call(context: Context, sa: IkeSa) -> None:
+    """The peer was faster than our own call, which has not come as far as AUTH: another worker has all it is for."""
+    if sa.state is not State.CONNECTING or sa.in_handshake.takes_over:
+        return
+    if all(serves(context, sa.peer.name, wish) for wish in sa.all_wishes):
+        sa.wishes.clear()
+        sa.window.pending = None
+        context.close(sa, "the peer has called us meanwhile")
+
+
+def end_if_superfluous(context: Context, sa: IkeSa) -> None:
+    """Ends an IKE SA of our making that has nothing to do any more, if another worker has one that has."""
+    if context.place.workers == 1 or sa.state is not State.ESTABLISHED or sa.children or any(sa.all_wishes):
+        return
+    if sa.origin is not None and sa.origin.ours and any(one.children for one in alike(context, sa)):
+        sa.wishes.append(Wish(kind=WishKind.DELETE_IKE))
+
+
 def carries(
     context: Context,
     sa: IkeSa,
@@ -100,6 +118,13 @@ def news(context: Context, changed: Iterable[bytes], gone: Iterable[bytes]) -> W
     if not (standing or fallen or anew or ended):
         return None
     return WorkerNews(standing=tuple(standing), gone=tuple(fallen), anew=anew, ended=ended)
+
+
+def know_as_told(context: Context, sa: IkeSa) -> None:
+    """`sa` is restored: the worker before us has told the others of it."""
+    one = _standing(sa)
+    if context.place.workers > 1 and one is not None:
+        context.elsewhere.told[sa.own_spi] = one
 
 
 def _standing(sa: IkeSa) -> StandingSa | None:

@@ -8,12 +8,14 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+from ike_worker.ikev2.context import Context
 from ike_worker.ikev2.ike_sa import IkeSa
 from ike_worker.ikev2.states import ChildState, State
 from ike_worker.ikev2.wish import WishKind
 from ipc.messages import Acquire, NegotiationRule
 from ipc.types import Direction
 from tests.ike_worker.ikev2.two_sides import MORE_ID, RULE_ID, Side, World, peer_of, two_rules
+from tests.ike_worker.ikev2.workers import Engines
 
 DEEDS = 12
 QUIET_S = 260.0
@@ -74,24 +76,34 @@ def changed(rule: NegotiationRule) -> NegotiationRule:
 
 def reauthenticate(world: World, side: Side) -> None:
     """The time of an IKE SA to be made anew has come."""
-    context = side.engine._context
-    standing = [sa for sa in context.ike_sas.values() if sa.state is State.ESTABLISHED]
+    standing = [
+        (context, sa)
+        for context in contexts_of(side)
+        for sa in context.ike_sas.values()
+        if sa.state is State.ESTABLISHED
+    ]
     if standing:
-        sa = world.chance.choice(standing)
+        context, sa = world.chance.choice(standing)
         sa.reauth_at = world.now
         context.schedule(sa, world.now)
 
 
-def world_of(seed: int) -> World:
+def contexts_of(side: Side) -> list[Context]:
+    """The inside of the engine, or of each worker's."""
+    engine: object = side.engine
+    return [one._context for one in (engine.all if isinstance(engine, Engines) else [side.engine])]
+
+
+def world_of(seed: int, workers: int = 1) -> World:
     rules: dict[str, Any] = two_rules(rekey_s=900.0)
     for me in ("alice", "bob"):
-        rules[me]["peer"] = peer_of(me, liveness_s=20.0)
+        rules[me] |= {"peer": peer_of(me, liveness_s=20.0), "workers": workers}
     return World(seed, **rules)
 
 
-def play(seed: int) -> World:
+def play(seed: int, workers: int = 1) -> World:
     """A storm, then quiet; both must agree, and nothing may be left over."""
-    world = world_of(seed)
+    world = world_of(seed, workers)
     world.loss, world.duplication, world.corruption, world.spread_s = 0.15, 0.1, 0.01, 0.5
     for _ in range(DEEDS):
         act(world)
@@ -105,9 +117,9 @@ def play(seed: int) -> World:
     return world
 
 
-def play_without_a_gap(seed: int) -> World:
+def play_without_a_gap(seed: int, workers: int = 1) -> World:
     """Nothing is deleted, everything is replaced, by both sides, in bad weather: no packet is lost by that, ever."""
-    world = world_of(seed)
+    world = world_of(seed, workers)
     world.connect()
     world.flows = True
     world.loss, world.duplication, world.spread_s = 0.1, 0.1, 0.3
@@ -142,18 +154,23 @@ def run_and_watch(world: World, seconds: float) -> None:
 
 
 def check(world: World) -> None:
-    """Both have one IKE SA, and one Child SA of each rule, and are at rest."""
+    """Both have one IKE SA, and one Child SA of each rule, and are at rest.
+
+    Of several workers each may have an IKE SA, if it is good for something.
+    """
     world.agree(2)
-    assert len(world.alice.store) == len(world.bob.store) == 1, "IKE SAs are doubled"
+    assert len(world.alice.store) == len(world.bob.store) <= world.alice.workers, "IKE SAs are doubled"
     for side in (world.alice, world.bob):
-        (sa,) = side.engine._context.ike_sas.values()
-        kinds = sorted(child.rule_id % 10 for child in sa.children.values())
+        standing = [(context, sa) for context in contexts_of(side) for sa in context.ike_sas.values()]
+        assert len(standing) == len(side.store)
+        assert all(sa.children for _, sa in standing)
+        kinds = sorted(child.rule_id % 10 for _, sa in standing for child in sa.children.values())
         assert kinds == sorted((RULE_ID, MORE_ID)), "Child SAs are doubled"
-        _check_rest(side, sa)
+        for context, sa in standing:
+            _check_rest(context, sa)
 
 
-def _check_rest(side: Side, sa: IkeSa) -> None:
-    context = side.engine._context
+def _check_rest(context: Context, sa: IkeSa) -> None:
     assert sa.state is State.ESTABLISHED
     assert all(child.state is ChildState.INSTALLED for child in sa.children.values())
     assert all(wish.kind is WishKind.LIVENESS for wish in sa.all_wishes)
@@ -171,11 +188,12 @@ def main() -> int:
     parser.add_argument("seeds", type=int)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--gaps", action="store_true", help="look for gaps in the traffic")
+    parser.add_argument("--workers", type=int, default=1, help="of each side (1)")
     options = parser.parse_args()
     failed = 0
     for seed in range(options.first, options.first + options.seeds):
         try:
-            (play_without_a_gap if options.gaps else play)(seed)
+            (play_without_a_gap if options.gaps else play)(seed, options.workers)
         except Exception as error:  # noqa: BLE001
             failed += 1
             sys.stdout.write(f"seed {seed}: {type(error).__name__}: {error}\n")

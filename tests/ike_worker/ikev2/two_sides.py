@@ -39,6 +39,7 @@ from ipc.types import (
     StartAction,
     TrafficSelector,
 )
+from tests.ike_worker.ikev2.workers import Engines
 
 LATENCY_S = 0.01
 RULE_ID = 7
@@ -139,10 +140,12 @@ class Side:
         psk: bytes = PSK,
         peer: Peer | None = None,
         rules: Iterable[NegotiationRule] = (),
+        workers: int = 1,
     ) -> None:
         self.me = me
         self.world = world
         self.psk = psk
+        self.workers = workers
         self.peers: tuple[Peer, ...] = (peer or peer_of(me),)
         self.rules = tuple(rules) or (rule_of(me),)
         self.spis = itertools.count(0x1000 if me == "alice" else 0x20000)
@@ -165,7 +168,11 @@ class Side:
 
     def _fresh_engine(self) -> Engine:
         chance = random.Random(f"{self.world.seed} {self.me} {self.restarts}")
-        return Engine(random_bytes=chance.randbytes, source_address=lambda _remote: self.routed_source)
+        surroundings: dict[str, Any] = {
+            "random_bytes": chance.randbytes,
+            "source_address": lambda _remote: self.routed_source,
+        }
+        return Engine(**surroundings) if self.workers == 1 else Engines(self.workers, **surroundings)  # type: ignore[return-value]
 
     def kill_and_restore(self) -> None:
         """A new process with what the store holds; SPIs, the kernel and the clock go on."""
@@ -199,7 +206,7 @@ class Side:
             busy = True
             self._check_message_id(datagram)
             self.world.send(self, datagram)
-        return busy
+        return busy or (isinstance(self.engine, Engines) and self.engine.has_events)
 
     def _check_message_id(self, datagram: Datagram) -> None:
         """No message ID is ever used for two different requests."""
