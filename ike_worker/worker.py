@@ -260,15 +260,23 @@ class Worker:
 
     def _report_status(self) -> None:
         self._status_timer = None
-        changed, gone = sorted(self._status_changed), tuple(self._status_gone)
+        # One that ended in this round of the loop is told of with the next.
+        found = (self._status_of(spi) for spi in sorted(self._status_changed))
+        changed, gone = tuple(one for one in found if one is not None), tuple(self._status_gone)
         self._status_changed.clear()
         self._status_gone.clear()
         size = m.RULES_PER_MESSAGE
         for start in range(0, max(len(changed), len(gone)), size):
-            statuses = tuple(self._engine.status(spi) for spi in changed[start : start + size])
-            self._supervisor.try_send(m.TunnelsChanged(changed=statuses, gone=gone[start : start + size]))
+            part = slice(start, start + size)
+            self._supervisor.try_send(m.TunnelsChanged(changed=changed[part], gone=gone[part]))
         for message in self._rule_reports.take():
             self._supervisor.try_send(message)
+
+    def _status_of(self, own_spi: bytes) -> m.IkeSaStatus | None:
+        try:
+            return self._engine.status(own_spi)
+        except KeyError:
+            return None
 
 
 def _part(news: m.WorkerNews, start: int) -> m.WorkerNews:
