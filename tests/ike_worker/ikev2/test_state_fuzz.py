@@ -9,6 +9,8 @@ import enum
 import random
 import struct
 from collections import Counter
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from ike_worker.ikev2.features.handover import MAX_WITH_PEER
 from ike_worker.ikev2.iana import FIRST_STATUS_NOTIFY, ExchangeType, NotifyType, ProtocolId
 from ike_worker.ikev2.ike_sa import IkeSa
 from ike_worker.ikev2.wire.delete import Delete
-from ike_worker.ikev2.wire.message import open_message, parse_header, parse_message
+from ike_worker.ikev2.wire.message import encode_message, open_message, parse_header, parse_message
 from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wire.payload import Payload
 from ike_worker.ikev2.wire.sa import SecurityAssociation
@@ -30,7 +32,10 @@ from tests.ike_worker.ikev2.two_sides import MORE_ID, RULE_ID, Side, World, peer
 SEEDS = 40
 PER_TEST = 20
 MESSAGES = 120
+HANDSHAKES = 30
 MADE = -1
+NOT_TO_BE_WRITTEN = (struct.error, ValueError, OverflowError, AttributeError, TypeError)
+"""What the encoders raise for a field that does not fit: then nothing is sent."""
 EXCHANGES = (*ExchangeType, 0, 33, 255)
 NUMBERS = (0, 1, 2, 3, 4, 7, 16, 35, 43, 44, 255, 256, 16384, 16393, 65535, 2**32 - 1)
 
@@ -46,6 +51,62 @@ class Said:
     payloads: tuple[Payload, ...]
 
 
+def spis_of(side: Side) -> list[bytes]:
+    return [struct.pack(">I", sa.spi) for sa in side.kernel.values()]
+
+
+class Changer:
+    """Changes fields of payloads; each to another value of its type."""
+
+    def __init__(self, chance: random.Random, spis: Callable[[], list[bytes]]) -> None:
+        self.chance = chance
+        self.spis = spis
+        """Those of Bob's SAs, which are worth a try."""
+
+    def payloads(self, payloads: Iterable[Payload]) -> list[Payload]:
+        """The payloads, mostly with something changed in one of them, now and then in another order, or one twice."""
+        chance, result = self.chance, list(payloads)
+        if result and chance.random() < 0.7:
+            place = chance.randrange(len(result))
+            result[place] = self.changed(result[place])
+        if chance.random() < 0.1:
+            chance.shuffle(result)
+        if result and chance.random() < 0.1:
+            result.append(chance.choice(result))
+        return result
+
+    def changed(self, value: Any) -> Any:
+        """`value`, perhaps with something in it changed."""
+        if self.chance.random() < 0.5:
+            return value
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            names = [field.name for field in dataclasses.fields(value)]
+            if not names:
+                return value
+            name = self.chance.choice(names)
+            return dataclasses.replace(value, **{name: self.other(getattr(value, name))})
+        return value
+
+    def other(self, value: Any) -> Any:
+        """Another value of the same type."""
+        chance = self.chance
+        match value:
+            case bool():
+                return not value
+            case enum.IntEnum() | int():
+                return chance.choice(NUMBERS)
+            case bytes():
+                cut = value[: chance.randrange(len(value) + 1)]
+                return chance.choice([cut, value + b"\0", chance.randbytes(len(value)), *self.spis()])
+            case IPv4Address():
+                return IPv4Address(chance.choice(NUMBERS))
+            case tuple():
+                items = [self.changed(item) for item in value]
+                return tuple(chance.choice([items, items[1:], items + items, items[::-1]]))
+            case _:
+                return self.changed(value)
+
+
 class Fuzzer:
     """Knows what Alice has sent, and sends the like of it to Bob."""
 
@@ -55,6 +116,7 @@ class Fuzzer:
         for me in ("alice", "bob"):
             sides[me]["peer"] = peer_of(me, liveness_s=5.0, rekey_s=40.0)
         self.world = World(seed, **sides)
+        self.changer = Changer(self.chance, lambda: spis_of(self.world.bob))
         self.world.filter = self.watch
         self.pool: list[Said] = [Said(ExchangeType.INFORMATIONAL, ()), Said(ExchangeType.INFORMATIONAL, (DELETE,))]
         self.keys: dict[bytes, IkeSa] = {}
@@ -118,14 +180,7 @@ class Fuzzer:
         """A message under the keys of Bob's peer; empty if what was made can't be written down."""
         refusals = [Said(0, (Notify(type=kind),)) for kind in NotifyType] if response else []
         said = self.chance.choice(self.chance.choice((self.pool, refusals or self.pool)))
-        payloads = list(said.payloads)
-        if payloads and self.chance.random() < 0.7:
-            place = self.chance.randrange(len(payloads))
-            payloads[place] = self.changed(payloads[place])
-        if self.chance.random() < 0.1:
-            self.chance.shuffle(payloads)
-        if payloads and self.chance.random() < 0.1:
-            payloads.append(self.chance.choice(payloads))
+        payloads = self.changer.payloads(said.payloads)
         pending = sa.window.pending
         exchange = said.exchange if self.chance.random() < 0.97 else self.chance.choice(EXCHANGES)
         if response and pending is not None:
@@ -143,41 +198,11 @@ class Fuzzer:
                 random_bytes=self.chance.randbytes,
             )
             return parts[0]
-        except (struct.error, ValueError, OverflowError, AttributeError, TypeError, Ikev2Error):
+        except (*NOT_TO_BE_WRITTEN, Ikev2Error):
             return b""
         finally:
             own.own_spi, own.peer_spi = own.peer_spi, own.own_spi
             session.protect_out, own.initiator = protect[0], not own.initiator
-
-    def changed(self, value: Any) -> Any:
-        """`value`, perhaps with something in it changed."""
-        if self.chance.random() < 0.5:
-            return value
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            names = [field.name for field in dataclasses.fields(value)]
-            if not names:
-                return value
-            name = self.chance.choice(names)
-            return dataclasses.replace(value, **{name: self.other(getattr(value, name))})
-        return value
-
-    def other(self, value: Any) -> Any:
-        """Another value of the same type."""
-        chance = self.chance
-        match value:
-            case bool():
-                return not value
-            case enum.IntEnum() | int():
-                return chance.choice(NUMBERS)
-            case bytes():
-                spis = [struct.pack(">I", sa.spi) for sa in self.world.bob.kernel.values()]
-                cut = value[: chance.randrange(len(value) + 1)]
-                return chance.choice([cut, value + b"\0", chance.randbytes(len(value)), *spis])
-            case tuple():
-                items = [self.changed(item) for item in value]
-                return tuple(chance.choice([items, items[1:], items + items, items[::-1]]))
-            case _:
-                return self.changed(value)
 
     def call(self) -> None:
         """Bob has nothing left: Alice calls again."""
@@ -234,3 +259,104 @@ def test_the_fuzzer_reaches_what_it_is_for() -> None:
     refused = {notify for notify in fuzzer.answers if notify < FIRST_STATUS_NOTIFY}
     assert {NotifyType.TEMPORARY_FAILURE, NotifyType.INVALID_SYNTAX, NotifyType.CHILD_SA_NOT_FOUND} <= refused
     assert fuzzer.answers[MADE] > 3
+
+
+# ------------------------------------------------------------------ the first two exchanges
+
+
+class Handshake:
+    """Two sides that connect, and in each message of either something is changed on the way, under its true keys."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.world = World(seed, **two_rules())
+        self.changer = Changer(self.chance, lambda: spis_of(self.world.bob))
+        self.world.filter = self.change
+        self.answers: Counter[int] = Counter()
+        """Bob's, by the notifies in them."""
+        self.sas: dict[str, dict[bytes, IkeSa]] = {"alice": {}, "bob": {}}
+        """All that there were, also those that ended with what is being sent."""
+
+    def change(self, sender: Side, datagram: Datagram) -> list[Datagram]:
+        data = datagram.data.removeprefix(bytes(4))
+        message = parse_message(data)
+        self.sas[sender.me].update(sender.engine._context.ike_sas)
+        header, sa = message.header, self.sas[sender.me].get(datagram.own_spi)
+        if message.encrypted is None:
+            self.note(sender, message.payloads)
+            # AUTH is over these: whoever gets another one refuses what comes next.
+            spared = self.chance.random() < 0.7
+            return [datagram if spared else self.with_data(datagram, self.in_clear(data, message.payloads))]
+        if sa is None or sa.session is None:
+            return [datagram]
+        payloads = open_message(data, message, sa.keyed.protect_out)
+        self.note(sender, payloads)
+        try:
+            (sealed,) = sa.seal(
+                self.changer.payloads(payloads),
+                exchange_type=header.exchange_type,
+                response=header.response,
+                message_id=header.message_id,
+                random_bytes=self.chance.randbytes,
+            )
+        except (*NOT_TO_BE_WRITTEN, Ikev2Error):
+            return [datagram]
+        return [self.with_data(datagram, sealed)]
+
+    def in_clear(self, data: bytes, payloads: tuple[Payload, ...]) -> bytes:
+        header = parse_header(data)
+        try:
+            return encode_message(
+                spi_i=header.spi_i,
+                spi_r=header.spi_r,
+                exchange_type=header.exchange_type,
+                initiator=header.initiator,
+                response=header.response,
+                message_id=header.message_id,
+                payloads=self.changer.payloads(payloads),
+            )
+        except (*NOT_TO_BE_WRITTEN, Ikev2Error):
+            return data
+
+    @staticmethod
+    def with_data(datagram: Datagram, data: bytes) -> Datagram:
+        marker = datagram.data[: len(datagram.data) - len(datagram.data.removeprefix(bytes(4)))]
+        return dataclasses.replace(datagram, data=marker + data)
+
+    def note(self, sender: Side, payloads: Iterable[Payload]) -> None:
+        if sender is self.world.bob:
+            self.answers.update(one.type for one in payloads if isinstance(one, Notify))
+
+    def run(self) -> int:
+        """Alice tries ten times; how often both have a Child SA then."""
+        world, stood = self.world, 0
+        for _ in range(10):
+            world.alice.engine.initiate(RULE_ID, world.now)
+            world.run(0.5)
+            stood += bool(world.alice.kernel and world.bob.kernel)
+            world.run(20)
+            for side in (world.alice, world.bob):
+                for spi in list(side.ike_spis):
+                    side.engine.delete_ike_sa(spi, world.now)
+            world.run(1)
+        for side in (world.alice, world.bob):
+            context = side.engine._context
+            assert len(context.ike_sas) <= 2 * MAX_WITH_PEER
+            assert len(context._jobs) <= len(context.ike_sas)
+            assert len(context.half_open) <= 10
+            side.check_kernel()
+        return stood
+
+
+def test_a_handshake_in_which_anything_is_changed() -> None:
+    answers, stood = Counter[int](), 0
+    for seed in range(HANDSHAKES):
+        handshake = Handshake(seed)
+        try:
+            stood += handshake.run()
+        except Exception as error:
+            error.add_note(f"seed {seed}")
+            raise
+        answers += handshake.answers
+    assert stood > HANDSHAKES
+    assert {NotifyType.AUTHENTICATION_FAILED, NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.INVALID_SYNTAX} <= set(answers)
