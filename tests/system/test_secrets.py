@@ -7,6 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from ipc.roles import Role
+from ipsecctl.wireshark import IKE_TABLE
 from tests.lab import pki
 from tests.lab.instance import Instance
 from tests.lab.ping import ping
@@ -67,9 +68,20 @@ def found_in(memory: bytes, traces: dict[str, bytes]) -> list[str]:
     return [name for name, octets in traces.items() if octets in memory]
 
 
+def keys_of(instance: Instance, directory: Path) -> dict[str, bytes]:
+    """The keys of the IKE SA, which its worker must have: so a key in its memory is found."""
+    instance.ctl("capture-keys", str(directory / "keys"))
+    (line,) = (directory / "keys" / IKE_TABLE).read_text().splitlines()
+    words = line.split(",")
+    return {"SK_ei": bytes.fromhex(words[2]), "SK_er": bytes.fromhex(words[3])}
+
+
 @pytest.mark.parametrize("kind", ["rsa", "p256", "ed25519"])
 def test_the_worker_has_no_long_term_secret_and_the_loader_has(kind: str, tmp_path: Path) -> None:
-    """The left side authenticates by pre-shared key, the right one by certificate, so one handshake uses both."""
+    """The left side authenticates by pre-shared key, the right one by certificate, so one handshake uses both.
+
+    The memory is read after rekeys of both kinds and another authentication.
+    """
     ca, key = pki.root(), pki.new_key(kind)
     issued = ca.issue("CN=right", [RIGHT_ID], key=key)
     psk = f'psk = "{PSK}"'
@@ -90,9 +102,14 @@ def test_the_worker_has_no_long_term_secret_and_the_loader_has(kind: str, tmp_pa
             lambda: ping(two.wire.left, "10.2.0.1", source="10.1.0.1", wait_s=1.0).received == 1,
             timeout_s=30.0,
         )
+        two.left.ctl("rekey", "nets", "--timeout", "60")
+        two.left.ctl("rekey", "other", "--timeout", "60")
+        two.right.ctl("down", "other", "--timeout", "60")
+        two.left.ctl("up", "nets", "--timeout", "60")
         for instance in (two.left, two.right):
+            keys = keys_of(instance, tmp_path)
             worker, loader = memory_of(instance, Role.IKE_WORKER), memory_of(instance, Role.POLICY_LOADER)
-            assert RIGHT_ID.encode() in worker, "the memory of the worker was not read"
+            assert found_in(worker, keys) == list(keys), "what is in the memory of the worker is not found"
             assert found_in(worker, {**shared, **traces_of(key)}) == []
             assert "the key" in found_in(loader, shared)
         assert found_in(memory_of(two.right, Role.POLICY_LOADER), traces_of(key))
