@@ -49,7 +49,7 @@ TABLE_FROM_REMOTES = 8
 """From so many remote prefixes on, those of one local prefix have a table."""
 BLOCKS_FROM_RULES = 64
 _TABLE_BASE = 0x4900_0000
-_FAMILIES = (int(socket.AF_INET), int(socket.AF_INET6))
+_FAMILIES = _AF_INET, _AF_INET6 = int(socket.AF_INET), int(socket.AF_INET6)
 
 
 @value
@@ -132,8 +132,10 @@ class RoutePlanner:
         own = self._own.of(tuple(own_addresses))
         wanted: list[RoutingRule] = []
         routes: _Routes = {}
+        traffic = [one for rule in ordered for one in self._remembered.of(_traffic_of, rule)]
         for family in _FAMILIES:
-            middle = _Planner(family, own, routes, self._remembered).rules(ordered)
+            of_family = [one for one in traffic if one.family == family]
+            middle = _Planner(family, own, routes, self._remembered).rules(of_family)
             if middle:
                 wanted.append(_frame(family, RULE_PREFERENCE_FIRST, FR_ACT_GOTO, OUTER_MARK))
                 wanted += middle
@@ -176,6 +178,7 @@ def _frame(family: int, preference: int, action: int, mark: int = 0, target: int
 class _Traffic:
     """A pair of prefixes of a rule, with its protocol and ports: what one routing rule can say."""
 
+    family: int
     action: int
     local: Prefix
     remote: Prefix
@@ -215,8 +218,8 @@ class _Planner:
         self._routes = routes
         self._remembered = remembered
 
-    def rules(self, ordered: Sequence[KernelRule]) -> list[RoutingRule]:
-        traffic = [one for rule in ordered for one in self._remembered.of(_traffic_of, rule, self._family)]
+    def rules(self, traffic: Sequence[_Traffic]) -> list[RoutingRule]:
+        """All of them, for `traffic` in the SPD's order."""
         protected = [one for one in traffic if one.action == FR_ACT_TO_TBL]
         bypassed = [one for one in traffic if one.action == FR_ACT_GOTO]
         if not protected:
@@ -307,32 +310,34 @@ def _lent(one: _Traffic, own: "_OwnAddresses") -> _Lent:
     return _Lent(remote=one.remote, source=own.within(one.local))
 
 
-def _traffic_of(rule: KernelRule, family: int) -> tuple[_Traffic, ...]:
-    return tuple(_pairs_of(rule, family))
+def _traffic_of(rule: KernelRule) -> tuple[_Traffic, ...]:
+    layers: Iterable[NextLayer] = map(_without_icmp_type, rule.next_layers)
+    layers = dict.fromkeys(layers) if rule.also else tuple(layers)
+    return tuple(
+        [
+            _traffic(rule, local, remote, layer)
+            for local in rule.local
+            for remote in rule.remote
+            if local.address.version == remote.address.version
+            for layer in layers
+        ]
+    )
 
 
-def _pairs_of(rule: KernelRule, family: int) -> Iterator[_Traffic]:
-    version = 4 if family == socket.AF_INET else 6
-    remotes = [one for one in rule.remote if one.address.version == version]
-    layers = dict.fromkeys(map(_without_icmp_type, rule.next_layers)) if remotes else ()
-    for local in rule.local if remotes else ():
-        if local.address.version != version:
-            continue
-        for remote in remotes:
-            for layer in layers:
-                ours, theirs = layer.local_port, layer.remote_port
-                ports = (ours.first, ours.last, theirs.first, theirs.last)
-                yield _Traffic(
-                    action=FR_ACT_TO_TBL if rule.action is Action.PROTECT else FR_ACT_GOTO,
-                    local=local,
-                    remote=remote,
-                    protocol=layer.protocol,
-                    local_port=ours,
-                    remote_port=theirs,
-                    position=rule.position,
-                    group=(*_key(local), layer.protocol, *ports),
-                    remote_key=_key(remote),
-                )
+def _traffic(rule: KernelRule, local: Prefix, remote: Prefix, layer: NextLayer) -> _Traffic:
+    ours, theirs = layer.local_port, layer.remote_port
+    return _Traffic(
+        family=_AF_INET if local.address.version == 4 else _AF_INET6,
+        action=FR_ACT_TO_TBL if rule.action is Action.PROTECT else FR_ACT_GOTO,
+        local=local,
+        remote=remote,
+        protocol=layer.protocol,
+        local_port=ours,
+        remote_port=theirs,
+        position=rule.position,
+        group=(*_key(local), layer.protocol, ours.first, ours.last, theirs.first, theirs.last),
+        remote_key=_key(remote),
+    )
 
 
 def _without_icmp_type(layer: NextLayer) -> NextLayer:
