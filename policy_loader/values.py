@@ -379,7 +379,7 @@ def parse_count(value: Any) -> int:
 def parse_workers(value: Any) -> int:
     """How many IKE workers there are to be."""
     if type(value) is not int or not 1 <= value <= MAX_WORKERS:
-        raise ValueError(f"write a number of processes from 1 to {MAX_WORKERS}; one for each core is most of use")
+        raise ValueError(f"write a number of processes from 1 to {MAX_WORKERS}, at most one for each core")
     return value
 
 

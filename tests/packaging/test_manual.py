@@ -124,6 +124,7 @@ TABLES = (
             "puzzles_from": str(model.DEFAULT_HALF_OPEN.puzzles_from),
             "half_open_limit": str(model.DEFAULT_HALF_OPEN.most),
             "half_open_per_address": str(model.DEFAULT_HALF_OPEN.per_address),
+            "ike_workers": "1",
         },
         words={"unmatched": model.UNMATCHED, "data_path": model.DATA_PATHS, "ip_forward": model.IP_FORWARD},
     ),
