@@ -37,6 +37,7 @@ from policy_loader.selectors import (
     remote_ports,
     select,
 )
+from policy_loader.unmatchable import why_never
 from policy_loader.values import ICMP, ICMPV6, PROTOCOLS_WITH_PORTS, HostName
 
 MOST_SELECTORS = 64
@@ -211,6 +212,9 @@ def _check_rule(one: Selected, peer: PeerEntry | None, draft: Draft, wrong: Say,
         _check_ports(entry, key, wrong)
     if one.next_layers is not ANYTHING or len(sides.local) > 1 or len(sides.remote) > 1:
         _check_flows(one, wrong)
+    never = why_never(one) if sides.local else ""
+    if never:
+        doubtful(key, f'"{entry.name}" can never match: {never}')
     if entry.interface and draft.setup is not None and entry.interface not in draft.setup.interfaces:
         known = nearest(entry.interface, draft.setup.interfaces)
         text = f'"{entry.interface}" is not one of [setup] interfaces; {known}'
