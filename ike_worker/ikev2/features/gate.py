@@ -88,6 +88,26 @@ class Budget:
         return True
 
 
+class Lottery(Budget):
+    """So many of a thing in a second, by lot where more ask: to be the first helps nobody (RFC 8019 section 7.1)."""
+
+    def __init__(self, per_second: int, random_bytes: Callable[[int], bytes]) -> None:
+        super().__init__(per_second)
+        self._random_bytes = random_bytes
+        self._asking = 0
+        self._asked_before = 0
+        """How many asked in the second before: so many will ask in this one."""
+
+    def take(self, now: float) -> bool:
+        """Takes one with the luck that it needs."""
+        if int(now) != self._second:
+            self._asked_before = self._asking if int(now) == self._second + 1 else 0
+            self._second, self._spent, self._asking = int(now), 0, 0
+        self._asking += 1
+        drawn = int.from_bytes(self._random_bytes(2)) * self._asked_before >> 16
+        return drawn < self._per_second and super().take(now)
+
+
 class Gate:
     """Who gets past, by the load that the table of half-open IKE SAs shows."""
 
@@ -95,7 +115,7 @@ class Gate:
         self._jar = CookieJar(random_bytes)
         self._half_open = half_open
         self._free = Budget(FREE_PER_SECOND)
-        self._unsolved = Budget(UNSOLVED_PER_SECOND)
+        self._unsolved = Lottery(UNSOLVED_PER_SECOND, random_bytes)
         self.strangers = Budget(STRANGERS_PER_SECOND)
         self.log_lines = Budget(REFUSALS_LOGGED_PER_SECOND)
         self.expects: Callable[[bytes], bool] = lambda _address: False
@@ -124,7 +144,7 @@ class Gate:
                 return b""
             if asked is not None and self._has_paid(data, found, asked, difficulty):
                 return Admission.PROVEN
-            # RFC 8019 section 7.1: some of those who can't solve puzzles are served all the same.
+            # RFC 8019 section 7.1: some of those who can't solve puzzles are served, if they have a cookie.
             if asked and _spend(self._unsolved, now, lets_in):
                 return Admission.PROVEN
         cookie = self._jar.bake(found.nonce, address, spi_i, now, difficulty)

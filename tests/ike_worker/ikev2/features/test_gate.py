@@ -221,7 +221,10 @@ def test_a_few_that_can_not_solve_puzzles_are_served() -> None:
     world = world_with(cookies_from=0, puzzles_from=0, per_address=1000)
     assert flood(world, 100, answer=True) == gate.UNSOLVED_PER_SECOND
     world.now += 1.0
-    assert flood(world, 100, start=1000, answer=True) == gate.UNSOLVED_PER_SECOND
+    # By lot, and not those who come first in each second.
+    served = [flood(world, 50, start=start, answer=True) for start in (1000, 2000)]
+    assert min(served) >= 2
+    assert 8 <= sum(served) <= gate.UNSOLVED_PER_SECOND
 
 
 def test_puzzles_become_harder_with_the_load() -> None:
