@@ -1,12 +1,13 @@
 """Choosing: proposals (RFC 7296 sections 2.7 and 3.3.6) and traffic selectors (section 2.9). Pure functions."""
 
+import functools
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeVar
 
 from ike_worker.ikev2.crypto.keymat import ChildSuite, IkeSuite
 from ike_worker.ikev2.iana import ProtocolId, TransformType
-from ike_worker.ikev2.wire.sa import Proposal, SecurityAssociation, Transform
+from ike_worker.ikev2.wire.sa import REMEMBERED, Proposal, SecurityAssociation, Transform
 from ipc.algorithms import (
     FIXED_KEY_CIPHERS,
     Cipher,
@@ -58,12 +59,7 @@ def offer_ike(proposals: tuple[IkeProposal, ...], spi: bytes = b"") -> SecurityA
                 number=number,
                 protocol=ProtocolId.IKE,
                 spi=spi,
-                transforms=(
-                    *_encryption(proposal.encryption),
-                    *_transforms(TransformType.PRF, proposal.prf),
-                    *_transforms(TransformType.INTEG, proposal.integrity),
-                    *_transforms(TransformType.KE, proposal.key_exchange),
-                ),
+                transforms=_ike_transforms(proposal),
             )
             for number, proposal in enumerate(proposals, 1)
         )
@@ -78,12 +74,7 @@ def offer_esp(proposals: tuple[EspProposal, ...], spi: int, *, key_exchange: boo
                 number=number,
                 protocol=ProtocolId.ESP,
                 spi=spi.to_bytes(_ESP_SPI_BYTES, "big"),
-                transforms=(
-                    *_encryption(proposal.encryption),
-                    *_transforms(TransformType.INTEG, proposal.integrity),
-                    *_transforms(TransformType.KE, proposal.key_exchange if key_exchange else ()),
-                    *_transforms(TransformType.ESN, proposal.esn),
-                ),
+                transforms=_esp_transforms(proposal, key_exchange),
             )
             for number, proposal in enumerate(proposals, 1)
         )
@@ -99,37 +90,62 @@ def with_groups(proposals: tuple[EspProposal, ...], groups: tuple[KeyExchangeId,
 
 def ike_answer(chosen: ChosenIke, spi: bytes = b"") -> SecurityAssociation:
     """The SA payload that says what was chosen."""
-    suite = chosen.suite
-    transforms = [*_encryption((suite.cipher,)), *_transforms(TransformType.PRF, (suite.prf,))]
-    if suite.integrity is not IntegrityId.NONE:
-        transforms += _transforms(TransformType.INTEG, (suite.integrity,))
-    transforms += _transforms(TransformType.KE, (suite.key_exchange,))
+    transforms = _chosen_ike_transforms(chosen.suite)
     return SecurityAssociation(
-        proposals=(
-            Proposal(number=chosen.proposal.number, protocol=ProtocolId.IKE, spi=spi, transforms=tuple(transforms)),
-        )
+        proposals=(Proposal(number=chosen.proposal.number, protocol=ProtocolId.IKE, spi=spi, transforms=transforms),)
     )
 
 
 def esp_answer(chosen: ChosenChild, spi: int) -> SecurityAssociation:
     """The SA payload that says what was chosen, with our inbound `spi`."""
-    suite = chosen.suite
-    transforms = _encryption((suite.cipher,))
-    if suite.integrity is not IntegrityId.NONE:
-        transforms += _transforms(TransformType.INTEG, (suite.integrity,))
-    if suite.key_exchange is not KeyExchangeId.NONE:
-        transforms += _transforms(TransformType.KE, (suite.key_exchange,))
-    transforms += _transforms(TransformType.ESN, (EsnId.ESN if suite.esn else EsnId.NO_ESN,))
     return SecurityAssociation(
         proposals=(
             Proposal(
                 number=chosen.number,
                 protocol=ProtocolId.ESP,
                 spi=spi.to_bytes(_ESP_SPI_BYTES, "big"),
-                transforms=tuple(transforms),
+                transforms=_chosen_esp_transforms(chosen.suite),
             ),
         )
     )
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _ike_transforms(proposal: IkeProposal) -> tuple[Transform, ...]:
+    return (
+        *_encryption(proposal.encryption),
+        *_transforms(TransformType.PRF, proposal.prf),
+        *_transforms(TransformType.INTEG, proposal.integrity),
+        *_transforms(TransformType.KE, proposal.key_exchange),
+    )
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _esp_transforms(proposal: EspProposal, key_exchange: bool) -> tuple[Transform, ...]:
+    return (
+        *_encryption(proposal.encryption),
+        *_transforms(TransformType.INTEG, proposal.integrity),
+        *_transforms(TransformType.KE, proposal.key_exchange if key_exchange else ()),
+        *_transforms(TransformType.ESN, proposal.esn),
+    )
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _chosen_ike_transforms(suite: IkeSuite) -> tuple[Transform, ...]:
+    transforms = [*_encryption((suite.cipher,)), *_transforms(TransformType.PRF, (suite.prf,))]
+    if suite.integrity is not IntegrityId.NONE:
+        transforms += _transforms(TransformType.INTEG, (suite.integrity,))
+    return (*transforms, *_transforms(TransformType.KE, (suite.key_exchange,)))
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _chosen_esp_transforms(suite: ChildSuite) -> tuple[Transform, ...]:
+    transforms = _encryption((suite.cipher,))
+    if suite.integrity is not IntegrityId.NONE:
+        transforms += _transforms(TransformType.INTEG, (suite.integrity,))
+    if suite.key_exchange is not KeyExchangeId.NONE:
+        transforms += _transforms(TransformType.KE, (suite.key_exchange,))
+    return (*transforms, *_transforms(TransformType.ESN, (EsnId.ESN if suite.esn else EsnId.NO_ESN,)))
 
 
 def _encryption(ciphers: tuple[Cipher, ...]) -> list[Transform]:

@@ -163,9 +163,9 @@ def parse_message(data: bytes) -> Message:
     reader = Reader(data, "message", HEADER_BYTES)
     payloads = _parse_payloads(header.next_payload, reader)
     last = payloads[-1] if payloads else None
-    if isinstance(last, EncryptedPayload):
+    if type(last) is EncryptedPayload:
         return Message(header=header, payloads=tuple(payloads[:-1]), encrypted=last)
-    if isinstance(last, EncryptedFragment):
+    if type(last) is EncryptedFragment:
         return Message(header=header, payloads=tuple(payloads[:-1]), encrypted=None, fragment=last)
     return Message(header=header, payloads=tuple(payloads), encrypted=None)
 
@@ -339,20 +339,20 @@ def _first(payloads: Sequence[Payload]) -> int:
 
 
 def _type_of(payload: Payload) -> int:
-    return payload.type if isinstance(payload, UnknownPayload) else payload.TYPE
+    return payload.type if type(payload) is UnknownPayload else payload.TYPE
 
 
 def _encode_payloads(payloads: Sequence[Payload], behind: int = 0) -> bytes:
     """The chain, and behind it one of type `behind`."""
     parts: list[bytes] = []
-    last = len(payloads) - 1
-    for index, payload in enumerate(payloads):
+    following = behind
+    for payload in reversed(payloads):
         body = payload.encode_body()
         length = _GENERIC.size + len(body)
         if length > MAX_MESSAGE_BYTES:
             raise LocalError(f"a payload of {length} bytes, at most {MAX_MESSAGE_BYTES}")
-        following = _type_of(payloads[index + 1]) if index < last else behind
-        critical = _CRITICAL if isinstance(payload, UnknownPayload) and payload.critical else 0
-        parts.append(_GENERIC.pack(following, critical, length))
-        parts.append(body)
+        critical = _CRITICAL if type(payload) is UnknownPayload and payload.critical else 0
+        parts += (body, _GENERIC.pack(following, critical, length))
+        following = _type_of(payload)
+    parts.reverse()
     return b"".join(parts)

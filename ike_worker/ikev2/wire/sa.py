@@ -18,6 +18,9 @@ _MORE_PROPOSALS = 2
 _MORE_TRANSFORMS = 3
 _SHORT_FORM = 0x8000
 _KEY_LENGTH = _SHORT_FORM | AttributeType.KEY_LENGTH
+REMEMBERED = 256
+"""Peers offer the same few transforms again and again: to look them up costs a tenth of reading or writing them."""
+LONGEST_REMEMBERED_BYTES = 512
 
 
 @value
@@ -67,7 +70,9 @@ class SecurityAssociation(Payload):
             more, length, number, protocol, spi_size, count = reader.unpack(_PROPOSAL)
             part = reader.part(length, _PROPOSAL.size, "proposal")
             spi = part.take(spi_size)
-            transforms = _parse_transforms(part, count)
+            encoded = part.rest_or_empty()
+            parse = _parse_often if len(encoded) <= LONGEST_REMEMBERED_BYTES else _parse_transforms
+            transforms = parse(encoded, count)
             proposals.append(Proposal(number=number, protocol=protocol, spi=spi, transforms=transforms))
         if more != _LAST:
             raise MalformedMessage(f"proposal: last substructure {more}, not {_LAST} or {_MORE_PROPOSALS}")
@@ -75,16 +80,21 @@ class SecurityAssociation(Payload):
 
 
 def _encode_proposal(proposal: Proposal, more: int) -> bytes:
-    last = len(proposal.transforms) - 1
-    transforms = b"".join(
-        [
-            _encode_transform(transform, _LAST if index == last else _MORE_TRANSFORMS)
-            for index, transform in enumerate(proposal.transforms)
-        ]
-    )
+    transforms = _encode_transforms(proposal.transforms)
     length = _PROPOSAL.size + len(proposal.spi) + len(transforms)
     fields = (more, length, proposal.number, proposal.protocol, len(proposal.spi), len(proposal.transforms))
     return _PROPOSAL.pack(*fields) + proposal.spi + transforms
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _encode_transforms(transforms: tuple[Transform, ...]) -> bytes:
+    last = len(transforms) - 1
+    return b"".join(
+        [
+            _encode_transform(transform, _LAST if index == last else _MORE_TRANSFORMS)
+            for index, transform in enumerate(transforms)
+        ]
+    )
 
 
 def _encode_transform(transform: Transform, more: int) -> bytes:
@@ -95,8 +105,9 @@ def _encode_transform(transform: Transform, more: int) -> bytes:
     return _TRANSFORM.pack(more, length, transform.type, transform.id) + attribute
 
 
-def _parse_transforms(reader: Reader, count: int) -> tuple[Transform, ...]:
+def _parse_transforms(encoded: bytes, count: int) -> tuple[Transform, ...]:
     """The `count` transforms of a proposal, which end where it ends."""
+    reader = Reader(encoded, "proposal")
     transforms = []
     for left in range(count - 1, -1, -1):
         more, length, kind, number = reader.unpack(_TRANSFORM)
@@ -111,8 +122,10 @@ def _parse_transforms(reader: Reader, count: int) -> tuple[Transform, ...]:
     return tuple(transforms)
 
 
-# Peers offer the same few transforms again and again, a dozen in a message: to look one up costs a tenth of making it.
-@functools.lru_cache(maxsize=256)
+_parse_often = functools.lru_cache(maxsize=REMEMBERED)(_parse_transforms)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
 def _transform(kind: int, number: int, key_bits: int | None, unusable: bool) -> Transform:
     return Transform(type=kind, id=number, key_bits=key_bits, unusable=unusable)
 

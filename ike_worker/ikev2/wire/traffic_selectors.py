@@ -2,6 +2,7 @@
 
 import ipaddress
 import struct
+from collections.abc import Callable
 from typing import ClassVar, Self
 
 from ike_worker.ikev2.errors import MalformedMessage
@@ -72,16 +73,12 @@ def _parse_selector(reader: Reader) -> TrafficSelector | None:
         raise MalformedMessage("traffic selector: addresses end before they start")
     if start_port > end_port and (start_port, end_port) != _OPAQUE_PORTS:
         raise MalformedMessage("traffic selector: ports end before they start")
-    start_address: IpAddress
-    end_address: IpAddress
-    if kind == _IPV4:
-        start_address, end_address = ipaddress.IPv4Address(start), ipaddress.IPv4Address(end)
-    else:
-        start_address, end_address = ipaddress.IPv6Address(start), ipaddress.IPv6Address(end)
+    make: Callable[[int], IpAddress] = ipaddress.IPv4Address if kind == _IPV4 else ipaddress.IPv6Address
+    start_address = make(int.from_bytes(start))
     return TrafficSelector(
         protocol=protocol,
         start_address=start_address,
-        end_address=end_address,
+        end_address=start_address if start == end else make(int.from_bytes(end)),
         start_port=start_port,
         end_port=end_port,
     )
