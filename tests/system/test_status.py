@@ -82,6 +82,20 @@ def instance(wire: Gateways) -> Iterator[Instance]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Instance]:
+    """One instance for all tests that leave it as it was."""
+    with gateways() as wire, Instance(wire.left) as made:
+        made.start(IPV4.left_spd(rule_settings='start = "respond-only"'))
+        yield made
+
+
+@pytest.fixture
+def running(shared: Instance) -> Iterator[Instance]:
+    yield shared
+    wait_until("all is well again", lambda: status(shared).code == 0)
+
+
 @contextlib.contextmanager
 def impostor(instance: Instance, module: str, namespace: Namespace | None = None) -> Iterator[int]:
     """A process that looks like a role of the instance; its pid."""
@@ -109,10 +123,10 @@ def pid_of(instance: Instance, role: Role) -> int:
     return one.pid
 
 
-def test_o10_a_running_instance_is_told_as_the_manual_says_and_then_in_detail(instance: Instance) -> None:
-    said = status(instance)
+def test_o10_a_running_instance_is_told_as_the_manual_says_and_then_in_detail(running: Instance) -> None:
+    said = status(running)
     assert (said.code, said.lines[0]) == (0, "IPsec running"), said.out
-    assert said.lines[1] == f"ike_worker pid {pid_of(instance, Role.IKE_WORKER)}"
+    assert said.lines[1] == f"ike_worker pid {pid_of(running, Role.IKE_WORKER)}"
     for word in ("generation 1", "sha256 ", "in force for", "mode ", "capabilities", "restarts", "cpu", "memory"):
         assert word in said.out
     (down,) = (line for line in said.lines if line.startswith("nets "))
@@ -148,13 +162,9 @@ def test_o10_a_rule_whose_peer_is_not_there_is_down_and_says_why(wire: Gateways)
         assert (down["rule"], down["peer"], down["start"]) == ("nets", "other", "at-start")
 
 
-def test_o11_a_stopped_instance_is_well(instance: Instance) -> None:
-    instance.stop()
-    said = status(instance)
-    assert (said.code, said.out) == (0, "IPsec stopped\n")
-
-
-def test_o11_json_is_as_its_schema_says_running_silent_and_stopped(instance: Instance) -> None:
+def test_o11_a_stopped_instance_is_well_and_json_is_as_its_schema_says_running_silent_and_stopped(
+    instance: Instance,
+) -> None:
     adapter = TypeAdapter(Status)
     running = adapter.validate_json(status(instance, "--json").out, strict=True)
     assert (running.running, running.phase, len(running.roles)) == (True, "running", 4)
@@ -166,6 +176,8 @@ def test_o11_json_is_as_its_schema_says_running_silent_and_stopped(instance: Ins
     instance.stop()
     stopped = adapter.validate_json(status(instance, "--json").out, strict=True)
     assert (stopped.running, stopped.phase, stopped.findings) == (False, "stopped", ())
+    said = status(instance)
+    assert (said.code, said.out) == (0, "IPsec stopped\n")
 
 
 def test_o11_lsb_codes(instance: Instance) -> None:
@@ -180,11 +192,11 @@ def test_o11_lsb_codes(instance: Instance) -> None:
     assert status(instance, "--lsb").code == 3
 
 
-def test_o12_with_every_role_stopped_it_answers_at_once_and_names_them(instance: Instance) -> None:
-    roles = [one for one in instance.roles() if one.role is not Role.SUPERVISOR]
+def test_o12_with_every_role_stopped_it_answers_at_once_and_names_them(running: Instance) -> None:
+    roles = [one for one in running.roles() if one.role is not Role.SUPERVISOR]
     for one in roles:
         os.kill(one.pid, signal.SIGSTOP)
-    said = status(instance)
+    said = status(running)
     for one in roles:
         os.kill(one.pid, signal.SIGCONT)
     assert said.code == 1
@@ -195,15 +207,15 @@ def test_o12_with_every_role_stopped_it_answers_at_once_and_names_them(instance:
     assert said.seconds < 10
 
 
-def test_o12_a_supervisor_that_is_stopped_is_told_with_all_that_can_be_seen_without_it(instance: Instance) -> None:
-    supervisor = pid_of(instance, Role.SUPERVISOR)
+def test_o12_a_supervisor_that_is_stopped_is_told_with_all_that_can_be_seen_without_it(running: Instance) -> None:
+    supervisor = pid_of(running, Role.SUPERVISOR)
     os.kill(supervisor, signal.SIGSTOP)
-    said = status(instance)
+    said = status(running)
     os.kill(supervisor, signal.SIGCONT)
     assert (said.code, said.lines[0], said.codes()) == (1, "IPsec running", ["unresponsive"])
     assert f"the supervisor (pid {supervisor}) is stopped by a signal" in said.out
     assert re.search(r"\d+ policies", said.out)
-    assert f"ike_worker pid {pid_of(instance, Role.IKE_WORKER)}" in said.lines
+    assert f"ike_worker pid {pid_of(running, Role.IKE_WORKER)}" in said.lines
     assert said.seconds < 20
 
 
@@ -227,15 +239,15 @@ def test_o12_objects_that_are_not_ours_are_nobodys_leftovers(wire: Gateways) -> 
     assert (said.code, said.out) == (0, "IPsec stopped\n")
 
 
-def test_o13_a_second_worker_beside_a_healthy_one_is_illicit_and_described(instance: Instance) -> None:
-    with impostor(instance, "ike_worker") as first, impostor(instance, "policy_loader") as second:
-        said = status(instance, "--json")
+def test_o13_a_second_worker_beside_a_healthy_one_is_illicit_and_described(running: Instance) -> None:
+    with impostor(running, "ike_worker") as first, impostor(running, "policy_loader") as second:
+        said = status(running, "--json")
         assert (said.code, found(said)) == (1, {("illicit-process", first), ("illicit-process", second)})
-        plain = status(instance)
+        plain = status(running)
         (worker,) = (line for line in plain.findings("illicit-process") if f"pid {first}" in line)
-        for word in ("ike_worker", "uid 0 (root)", "s old", f"--instance {instance.directory}"):
+        for word in ("ike_worker", "uid 0 (root)", "s old", f"--instance {running.directory}"):
             assert word in worker
-    assert status(instance).code == 0
+    assert status(running).code == 0
 
 
 def test_o13_a_survivor_of_an_earlier_start_is_illicit_after_the_next_one(wire: Gateways) -> None:
@@ -299,10 +311,11 @@ def test_o13_another_instance_is_never_named(instance: Instance, wire: Gateways)
         assert status(other).code == 0
 
 
-def test_o13_status_may_be_asked_for_from_another_namespace(instance: Instance, wire: Gateways) -> None:
-    assert status(instance, beside=wire.right).code == 0
-    with impostor(instance, "ike_worker") as second:
-        assert found(status(instance, "--json", beside=wire.right)) == {("illicit-process", second)}
+def test_o13_status_may_be_asked_for_from_another_namespace(running: Instance) -> None:
+    with Namespace("elsewhere") as elsewhere:
+        assert status(running, beside=elsewhere).code == 0
+        with impostor(running, "ike_worker") as second:
+            assert found(status(running, "--json", beside=elsewhere)) == {("illicit-process", second)}
 
 
 def test_o14_every_process_without_a_lock_is_orphaned_and_described(wire: Gateways) -> None:
@@ -326,16 +339,16 @@ def test_o14_a_running_instance_whose_lock_was_deleted_is_orphaned(instance: Ins
     assert len(said.findings("orphaned-process")) == 5
 
 
-@pytest.mark.parametrize("port", [500, 4500])
-def test_o12_a_foreign_holder_of_an_ike_port_is_named(instance: Instance, port: int) -> None:
+def test_o12_a_foreign_holder_of_an_ike_port_is_named(instance: Instance) -> None:
     assert status(instance).code == 0
     instance.stop()
-    with instance.namespace.udp_socket("127.0.0.1", port) as taken:
-        assert taken.type is socket.SOCK_DGRAM
-        said = status(instance)
-        assert (said.code, said.codes()) == (1, ["port-taken"])
-        assert f"UDP port {port} is held by" in said.out
-        assert f"(pid {os.getpid()})" in said.out
+    for port in (500, 4500):
+        with instance.namespace.udp_socket("127.0.0.1", port) as taken:
+            assert taken.type is socket.SOCK_DGRAM
+            said = status(instance)
+            assert (said.code, said.codes()) == (1, ["port-taken"])
+            assert f"UDP port {port} is held by" in said.out
+            assert f"(pid {os.getpid()})" in said.out
 
 
 def test_o12_a_dead_role_and_its_successor_are_told(instance: Instance) -> None:
