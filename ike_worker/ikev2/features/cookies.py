@@ -4,8 +4,11 @@ import hashlib
 import hmac
 from collections.abc import Callable
 
-SECRET_LIFE_S = 60.0
-"""A secret makes cookies for this long, and is taken for as long again."""
+from ike_worker.ikev2.features.half_open import HALF_OPEN_S
+
+SECRET_LIFE_S = HALF_OPEN_S / 2
+"""A secret makes cookies for this long, and is taken for as long again: no longer than the half-open IKE SA lives that
+was begun with one, so that a puzzle solved once is good for one (RFC 8019 section 10)."""
 _SECRET_BYTES = 32
 _HEAD_BYTES = 2
 _MAC_BYTES = 16

@@ -21,7 +21,7 @@ class HalfOpenTable:
 
     def __init__(self) -> None:
         self.limits = HalfOpenLimits()
-        self._by_init: dict[tuple[bytes, Endpoint | None], IkeSa] = {}
+        self._by_init: dict[tuple[bytes, bytes], IkeSa] = {}
         self._free: OrderedDict[bytes, IkeSa] = OrderedDict()
         self._proven: OrderedDict[bytes, IkeSa] = OrderedDict()
         self._free_by_net: Counter[bytes] = Counter()
@@ -31,8 +31,11 @@ class HalfOpenTable:
         return len(self._by_init)
 
     def find(self, spi_i: bytes, remote: Endpoint) -> IkeSa | None:
-        """The one that an initiator began from `remote` under this SPI."""
-        return self._by_init.get((spi_i, remote))
+        """The one that an initiator began under this SPI from the address of `remote`, from whatever port.
+
+        So a puzzle that was solved once opens one and not one for each port (RFC 8019 section 10).
+        """
+        return self._by_init.get((spi_i, remote.address.packed))
 
     def free_of(self, address: bytes) -> int:
         """How many were begun from this address, or its net, without a cookie."""
@@ -62,10 +65,14 @@ class HalfOpenTable:
             del by_net[net]
 
 
-def _key(sa: IkeSa) -> tuple[bytes, Endpoint | None]:
-    return (sa.peer_spi, sa.in_handshake.first_remote)
+def _key(sa: IkeSa) -> tuple[bytes, bytes]:
+    return (sa.peer_spi, _address(sa))
 
 
 def _net(sa: IkeSa) -> bytes:
+    return net_of(_address(sa))
+
+
+def _address(sa: IkeSa) -> bytes:
     first = sa.in_handshake.first_remote
-    return net_of(first.address.packed) if first is not None else b""
+    return first.address.packed if first is not None else b""

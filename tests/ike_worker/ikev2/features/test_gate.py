@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ike_worker.ikev2 import events as e
 from ike_worker.ikev2.datagram import Endpoint
 from ike_worker.ikev2.features import gate
-from ike_worker.ikev2.iana import ExchangeType, NotifyType
+from ike_worker.ikev2.features.half_open import HALF_OPEN_S
+from ike_worker.ikev2.iana import ExchangeType, NotifyType, PayloadType
 from ike_worker.ikev2.wire.message import encode_message, parse_header, parse_message
 from ike_worker.ikev2.wire.nonce import Nonce
 from ike_worker.ikev2.wire.notify import Notify
@@ -225,6 +226,31 @@ def test_a_few_that_can_not_solve_puzzles_are_served() -> None:
     served = [flood(world, 50, start=start, answer=True) for start in (1000, 2000)]
     assert min(served) >= 2
     assert 8 <= sum(served) <= gate.UNSOLVED_PER_SECOND
+
+
+def test_a_puzzle_solved_once_opens_one_half_open_sa() -> None:
+    """RFC 8019 section 10: neither from another port, nor when the first one's time is up."""
+    world, sent = world_with(cookies_from=0, puzzles_from=0, per_address=1000), list[bytes]()
+
+    def watch(sender: Side, datagram: Datagram) -> list[Datagram]:
+        if sender is world.alice and parse_header(datagram.data).message_id == 0:
+            sent.append(datagram.data)
+        return [] if parse_header(datagram.data).exchange_type == ExchangeType.IKE_AUTH else [datagram]
+
+    world.filter = watch
+    call(world)
+    solved = sent[-1]
+    assert any(one.TYPE == PayloadType.PUZZLE_SOLUTION for one in parse_message(solved).payloads)
+    assert half_open(world) == 1
+    for port in (500, 501, 4500):
+        remote = Endpoint(address=ALICE, port=port)
+        world.bob.engine.receive_datagram(solved, local=BOB_500, remote=remote, now=world.now)
+        assert half_open(world) == 1
+    world.alice.engine.end_rule(RULE_ID, world.now)
+    world.run(HALF_OPEN_S + 1)
+    assert half_open(world) == 0
+    world.bob.engine.receive_datagram(solved, local=BOB_500, remote=Endpoint(address=ALICE, port=500), now=world.now)
+    assert half_open(world) == 0
 
 
 def test_puzzles_become_harder_with_the_load() -> None:
