@@ -131,6 +131,8 @@ class Handshake:
     restarts: int = 0
     childless: bool = False
     """AUTHENTICATING: IKE_AUTH goes without a first Child SA (RFC 6023)."""
+    offers_childless: bool = False
+    """AUTHENTICATING: the responder could do that."""
     takes_over: bool = False
     """CONNECTING, AUTHENTICATING: what stands with the peer ends when this one is established."""
     deadline: float = math.inf

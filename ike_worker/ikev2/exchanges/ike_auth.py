@@ -142,14 +142,19 @@ def _conclude_child(
 
 def _without_child(context: Context, sa: IkeSa, wish: Wish, contents: Contents, error: Ikev2Error) -> None:
     """The IKE SA stands, its Child SA does not. If the peer has made one, it is told to delete it."""
-    pending = sa.window.pending
+    pending, wrong = sa.window.pending, contents.wrong
+    # A responder may take Child SAs in exchanges of their own alone: strongSwan with childless = force.
+    not_here = wrong is not None and wrong.type == NotifyType.INVALID_SYNTAX and sa.in_handshake.offers_childless
     _stands(context, sa, contents)
     narrower = negotiation.as_single_pair(wish)
-    if contents.wrong is not None and contents.wrong.type == NotifyType.SINGLE_PAIR_REQUIRED and narrower is not None:
+    if wrong is not None and wrong.type == NotifyType.SINGLE_PAIR_REQUIRED and narrower is not None:
         sa.wishes.append(narrower)
         return
+    if not_here:
+        sa.wishes.append(wish)
+        return
     context.report_failure(sa, wish, f"no Child SA: {error}")
-    if contents.wrong is None and pending is not None and contents.find(SecurityAssociation) is not None:
+    if wrong is None and pending is not None and contents.find(SecurityAssociation) is not None:
         sa.wishes.append(Wish(kind=WishKind.DELETE_CHILD, spi_in=int.from_bytes(pending.spi, "big")))
 
 

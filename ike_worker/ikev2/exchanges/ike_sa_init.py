@@ -134,6 +134,7 @@ def complete(context: Context, sa: IkeSa, message: Message, data: bytes, local: 
     nat_traversal.float_port(path)
     path.fragments = sa.peer.fragmentation and fragmentation.offered(contents)
     offers_childless = contents.notify(NotifyType.CHILDLESS_IKEV2_SUPPORTED) is not None
+    sa.in_handshake.offers_childless = offers_childless
     sa.in_handshake.childless = sa.peer.childless and offers_childless
     sa.in_handshake.peer_message, sa.in_handshake.solver = data, None
     sa.in_handshake.peer_hashes = signatures.peer_hashes(contents)

@@ -6,6 +6,8 @@ import pytest
 
 from ike_worker.ikev2 import events as e
 from ike_worker.ikev2.datagram import Datagram
+from ike_worker.ikev2.errors import MalformedMessage
+from ike_worker.ikev2.exchanges import ike_auth
 from ike_worker.ikev2.iana import NotifyType
 from ike_worker.ikev2.wire.message import parse_header, parse_message
 from ike_worker.ikev2.wire.notify import Notify
@@ -85,6 +87,20 @@ def test_a_responder_announces_it_and_an_initiator_that_does_not_care_sends_the_
     call(world)
     assert announced == [False, True]
     assert world.wire == HANDSHAKE
+    world.agree(1)
+
+
+def test_a_responder_that_takes_no_child_in_ike_auth_is_asked_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As strongSwan with childless = force; that we did not ask for it is no reason to have no Child SA."""
+
+    def refuse(*_: object) -> None:
+        raise MalformedMessage("no Child SA in IKE_AUTH")
+
+    monkeypatch.setattr(ike_auth, "_first_child", refuse)
+    world = World()
+    call(world)
+    assert world.wire == HANDSHAKE + CHILD
+    assert reasons(world.alice) == []
     world.agree(1)
 
 
