@@ -1,6 +1,7 @@
 """The status as text. A report is the supervisor's JSON with its objects as namespaces."""
 
 import json
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ Report = Any
 """SimpleNamespaces as the JSON has them; what its fields mean is declared in `ipc.status`."""
 
 SECURE_OUTSIDE = "mode       secure: the kernel drops everything that a policy in it does not allow"
+SELECTORS_SHOWN = 2
 LONGEST_LIST = 50
 """Rules without an SA: a large policy may have thousands; the JSON has them all."""
 
@@ -134,8 +136,8 @@ def _tunnels(tunnels: list[Any]) -> list[str]:
             tunnel.peer,
             child.rule,
             child.mode,
-            ", ".join(child.local),
-            ", ".join(child.remote),
+            _first(child.local),
+            _first(child.remote),
             child.spi_in,
             child.spi_out,
             child.algorithms,
@@ -148,6 +150,13 @@ def _tunnels(tunnels: list[Any]) -> list[str]:
         header = ("peer", "rule", "mode", "local", "remote", "spi in", "spi out", "algorithms", "age")
         lines += ["", *_headed(table(header, children))]
     return lines
+
+
+def _first(selectors: Sequence[str]) -> str:
+    """As many as fit on a line beside others; `ipsecctl list` has them all."""
+    left = len(selectors) - SELECTORS_SHOWN
+    shown = ", ".join(selectors[:SELECTORS_SHOWN])
+    return f"{shown} and {left} more" if left > 0 else shown
 
 
 def _headed(lines: list[str]) -> list[str]:

@@ -1,7 +1,9 @@
 """`ipsecctl list`: all IKE SAs and Child SAs, with traffic and what comes next."""
 
 import argparse
+import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from ipc import wishes as w
@@ -112,15 +114,17 @@ def lines(ike_sas: list[w.ListedIkeSa]) -> list[str]:
         for child in children
     ]
     shown += ["Child SAs", *table(header, rows, "  "), ""]
-    selectors = [
-        (
-            f"{child.status.spi_in:08x}",
-            ", ".join(str(one) for one in child.status.local),
-            ", ".join(str(one) for one in child.status.remote),
-        )
-        for child in children
-    ]
+    selectors = [row for child in children for row in _selectors(child)]
     return [*shown, "traffic selectors", *table(("spi in", "local", "remote"), selectors, "  ")]
+
+
+def _selectors(child: w.ListedChildSa) -> Iterator[tuple[str, str, str]]:
+    """A line for each of the longer side; beside one another stand no pairs, but all of one side go with all others."""
+    sides = (map(str, child.status.local), map(str, child.status.remote))
+    name = f"{child.status.spi_in:08x}"
+    for local, remote in itertools.zip_longest(*sides, fillvalue=""):
+        yield name, local, remote
+        name = ""
 
 
 def _until(seconds: float | None) -> str:

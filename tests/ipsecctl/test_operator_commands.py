@@ -61,6 +61,8 @@ def test_the_list_has_all_parts_with_traffic_where_it_is_known(stage: Stage) -> 
         assert word in text
     assert "7 packets, 2.0 KiB" in text and "not known" in text
     assert "10.1.0.0-10.1.0.255 proto 6" in text
+    # Each on a line of its own, since they may be many.
+    assert "10.1.0.0-10.1.0.255 proto 6," not in text
     one, two = in_json(stage, "list")["ike_sas"]
     assert (one["peer"], two["peer"], one["rekey_in_s"], one["reauth_in_s"]) == ("peer-1", "peer-2", 7200.0, None)
     assert one["children"][0]["inbound"] == {"packets": 7, "bytes": 2048, "idle_s": 1.0}

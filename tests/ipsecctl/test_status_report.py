@@ -2,7 +2,17 @@
 
 import pytest
 
-from ipc.status import DownRule, Finding, KernelObjects, PolicyStatus, RoleStatus, SeenProcess, Status
+from ipc.status import (
+    ChildSaReport,
+    DownRule,
+    Finding,
+    KernelObjects,
+    PolicyStatus,
+    RoleStatus,
+    SeenProcess,
+    Status,
+    TunnelReport,
+)
 from ipsecctl.commands.status import lsb_code
 from ipsecctl.lock_file import LockState
 from ipsecctl.report import LONGEST_LIST, blank, parse, render
@@ -58,6 +68,25 @@ def test_o10_a_long_list_of_rules_without_an_sa_is_cut_in_text_only() -> None:
     lines = rendered(running(down=down))
     assert lines[-1] == "and 3 more"
     assert [line.split() for line in lines if line.startswith("r49")] == [["r49", "p", "on-demand", "why"]]
+
+
+def test_o10_of_many_traffic_selectors_the_text_shows_the_first() -> None:
+    child = ChildSaReport(
+        rule="lan",
+        mode="tunnel",
+        spi_in="00001001",
+        spi_out="00002002",
+        algorithms="aes256gcm16",
+        local=("10.1.0.1",),
+        remote=tuple(f"10.2.0.1 proto 6 port {port}-{port}" for port in (22, 80, 443, 8080)),
+        age_s=3.0,
+    )
+    ends = {"spi_i": "1", "spi_r": "2", "local": "10.9.0.1:500", "remote": "10.9.0.2:500"}
+    tunnel = TunnelReport(
+        peer="p", state="established", initiator=True, algorithms="a", age_s=4.0, children=(child,), **ends
+    )
+    (line,) = (line for line in rendered(running(tunnels=(tunnel,))) if "00001001" in line)
+    assert "10.1.0.1  10.2.0.1 proto 6 port 22-22, 10.2.0.1 proto 6 port 80-80 and 2 more  00001001" in line
 
 
 def test_o12_findings_stand_at_the_end_a_line_each() -> None:
