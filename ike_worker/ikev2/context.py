@@ -151,6 +151,8 @@ class Context:
         self.policy = Policy()
         self.has_policy = False
         """Before the first policy nothing new is negotiated, but what was restored lives."""
+        self.closing = False
+        """Everything is being deleted, and nothing new is begun."""
         self.ike_sas: dict[bytes, IkeSa] = {}
         self.half_open = HalfOpenTable()
         self.gate = Gate(random_bytes, self.half_open)

@@ -8,40 +8,24 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 
-from ike_worker.ikev2 import dialogue, memory, snapshot, timers
-from ike_worker.ikev2.child_negotiation import is_served
+from ike_worker.ikev2 import demand, dialogue, memory, reception, snapshot, timers
 from ike_worker.ikev2.context import Context, OwnAuth, Place, SourceAddress, Verdict
 from ike_worker.ikev2.datagram import Datagram, Endpoint
-from ike_worker.ikev2.errors import InvalidMajorVersion, RefusedHere, RemoteError
+from ike_worker.ikev2.errors import RefusedHere, RemoteError
 from ike_worker.ikev2.events import AllClosed, Event, OrderEnded
-from ike_worker.ikev2.exchanges import ike_sa_init
-from ike_worker.ikev2.features import elsewhere, handover, initial_contact, liveness, nat_traversal, traffic
-from ike_worker.ikev2.features.gate import is_init_request
+from ike_worker.ikev2.features import elsewhere, handover, initial_contact, nat_traversal, traffic
 from ike_worker.ikev2.features.orders import DownPeer, DownRule, Orders, RekeyChild, RekeyIke, Up
-from ike_worker.ikev2.iana import ExchangeType, NotifyType, PayloadType
-from ike_worker.ikev2.ike_sa import NO_SPI, TAIL_BYTES, IkeSa
+from ike_worker.ikev2.ike_sa import IkeSa
 from ike_worker.ikev2.memory import Memory
 from ike_worker.ikev2.policy import Policy
 from ike_worker.ikev2.snapshot import IkeSaState
 from ike_worker.ikev2.states import ChildState, State
 from ike_worker.ikev2.view import View
-from ike_worker.ikev2.wire.message import (
-    FLAG_INITIATOR,
-    HEADER_BYTES,
-    Header,
-    check_version,
-    encode_message,
-    parse_header,
-    parse_message,
-)
-from ike_worker.ikev2.wire.notify import Notify
 from ike_worker.ikev2.wish import Wish, WishKind
 from ipc.messages import (
     Acquire,
     CertificateData,
-    EndedRule,
     HalfOpenLimits,
     IkeSaStatus,
     NegotiationRule,
@@ -51,15 +35,12 @@ from ipc.messages import (
     WorkerNews,
 )
 from ipc.peers import goes_on
-from ipc.types import AuthMethod, StartAction
+from ipc.types import AuthMethod
 from ipc.value import value
 
 __all__ = ["Changes", "Datagram", "Endpoint", "Engine"]
 
 log = logging.getLogger(__name__)
-
-_FLAGS_OFFSET = 19
-_PROTECTED = frozenset({PayloadType.ENCRYPTED, PayloadType.ENCRYPTED_FRAGMENT, PayloadType.PUZZLE_SOLUTION})
 
 
 @value
@@ -83,7 +64,6 @@ class Engine:
         self._ending: set[int] = set()
         """Rules that an operator has ended, until they have no Child SA."""
         self._context = Context(random_bytes, source_address)
-        self._closing = False
         self._started: set[int] = set()
         """At-start rules that were begun."""
 
@@ -142,94 +122,15 @@ class Engine:
         None: `receive_datagram` wants it. Else it is dealt with: what to send back, nothing if that is empty. Calling
         this first is not needed, but under attack it saves most of the work.
         """
-        context = self._context
-        if len(data) < HEADER_BYTES:
-            return b""
-        if is_init_request(data):
-            verdict = context.gate.examine(data, address, now, lets_in=False)
-            return verdict if isinstance(verdict, bytes) else None
-        # The flag of the original initiator tells which of the SPIs is ours (RFC 7296 section 3.1).
-        own_spi = data[8:16] if data[_FLAGS_OFFSET] & FLAG_INITIATOR else data[:8]
-        if own_spi in context.ike_sas or own_spi in context.ghosts or context.gate.strangers.has(now):
-            return None
-        return b""
+        return reception.screen(self._context, data, address, now)
 
     def receive_datagram(self, data: bytes, *, local: Endpoint, remote: Endpoint, now: float) -> None:
         """A datagram without its non-ESP marker. Whatever is in it, nothing is raised."""
-        self._enter(now)
         try:
-            self._receive(data, local, remote)
+            reception.receive(self._enter(now), data, local, remote)
         except RemoteError as error:
             log.debug("%s: dropped: %s", remote, error)
         self._settle()
-
-    def _receive(self, data: bytes, local: Endpoint, remote: Endpoint) -> None:
-        header = parse_header(data)
-        try:
-            check_version(header)
-        except InvalidMajorVersion:
-            self._answer_stranger(header, NotifyType.INVALID_MAJOR_VERSION, local, remote)
-            raise
-        context = self._context
-        if header.exchange_type == ExchangeType.IKE_SA_INIT and not header.response:
-            if header.initiator and header.message_id == 0 and header.spi_r == NO_SPI != header.spi_i:
-                ike_sa_init.respond(context, header, data, local, remote)
-            return
-        own_spi, peer_spi = (header.spi_r, header.spi_i) if header.initiator else (header.spi_i, header.spi_r)
-        sa = context.ike_sas.get(own_spi)
-        if sa is None:
-            self._receive_for_nobody(header, own_spi, data, local, remote)
-        elif sa.state is State.CONNECTING:
-            self._receive_init_response(sa, header, data, local, remote)
-        elif sa.peer_spi == peer_spi:
-            if header.next_payload not in _PROTECTED:
-                self._take_hint(sa, data)
-            else:
-                dialogue.receive(context, sa, header, data, local, remote)
-
-    def _receive_init_response(self, sa: IkeSa, header: Header, data: bytes, local: Endpoint, remote: Endpoint) -> None:
-        context = self._context
-        if header.exchange_type != ExchangeType.IKE_SA_INIT or header.initiator or header.message_id != 0:
-            return
-        if ike_sa_init.complete(context, sa, parse_message(data), data, local, remote):
-            dialogue.authenticate(context, sa)
-        context.wake(sa)
-
-    def _receive_for_nobody(
-        self, header: Header, own_spi: bytes, data: bytes, local: Endpoint, remote: Endpoint
-    ) -> None:
-        context = self._context
-        ghost = context.ghosts.get(own_spi)
-        if ghost is not None and context.now < ghost.until and not header.response:
-            if ghost.tail == data[-TAIL_BYTES:]:
-                context.answer_stranger(ghost.response, local, remote)
-            return
-        if not header.response:
-            self._answer_stranger(header, NotifyType.INVALID_IKE_SPI, local, remote)
-
-    def _take_hint(self, sa: IkeSa, data: bytes) -> None:
-        """RFC 7296 section 2.21.4: an unprotected INVALID_IKE_SPI is never believed, but is a reason to ask."""
-        message = parse_message(data)
-        says_so = any(isinstance(one, Notify) and one.type == NotifyType.INVALID_IKE_SPI for one in message.payloads)
-        if says_so and liveness.take_hint(sa, self._context.now):
-            self._context.wake(sa)
-
-    def _answer_stranger(self, header: Header, kind: NotifyType, local: Endpoint, remote: Endpoint) -> None:
-        """An unprotected answer (RFC 7296 sections 1.5, 2.5 and 2.21.4), so many in a second."""
-        if header.response:
-            return
-        if not self._context.gate.strangers.take(self._context.now):
-            return
-        answer = encode_message(
-            spi_i=header.spi_i,
-            spi_r=header.spi_r,
-            exchange_type=header.exchange_type,
-            initiator=not header.initiator,
-            response=True,
-            message_id=header.message_id,
-            payloads=[Notify(type=kind)],
-        )
-        self._context.answer_stranger((answer,), local, remote)
 
     def datagrams_to_send(self) -> list[Datagram]:
         """What is to be sent since the last call, in order."""
@@ -256,7 +157,7 @@ class Engine:
             if sa.state is not State.CLOSED:
                 timers.run(context, sa)
         for rule_id in context.upkeep.take_due(now):
-            self._negotiate(Wish(kind=WishKind.CREATE_CHILD, rule_id=rule_id))
+            demand.negotiate(context, Wish(kind=WishKind.CREATE_CHILD, rule_id=rule_id))
         self._settle()
 
     def next_event(self) -> Event | None:
@@ -291,18 +192,14 @@ class Engine:
             packet_local=acquire.packet_local if acquire is not None else None,
             packet_remote=acquire.packet_remote if acquire is not None else None,
         )
-        if acquire is not None and rule is not None and not self._is_for_us(rule.peer, wish):
+        if acquire is not None and rule is not None and not demand.is_for_us(context, rule.peer, wish):
             context.elsewhere.defer(acquire, now)
             return
         self._ending.discard(rule_id)
         if keep_up:
             context.upkeep.want(rule_id)
-        self._negotiate(wish)
+        demand.negotiate(context, wish)
         self._settle()
-
-    def _is_for_us(self, peer: str, wish: Wish) -> bool:
-        """Whether no other worker is to see to it, or has."""
-        return elsewhere.is_ours(self._context, peer) and not elsewhere.serves(self._context, peer, wish)
 
     def hear(self, news: WorkerNews, now: float) -> None:
         """What another worker tells: it may make ours superfluous, or have been what a packet waits for."""
@@ -323,37 +220,16 @@ class Engine:
                 self.initiate(acquire.rule_id, now, acquire=acquire)
         self._settle()
 
-    def _negotiate(self, wish: Wish) -> None:
-        context = self._context
-        rule = context.policy.rule(wish.rule_id)
-        peer = context.policy.peer(rule.peer) if rule is not None else None
-        if peer is None or self._closing:
-            return
-        usable = [sa for sa in context.with_peer(peer.name) if _is_usable(sa)]
-        if any(_negotiates(sa, wish.rule_id) or is_served(sa, wish) for sa in usable):
-            return
-        if elsewhere.serves(context, peer.name, wish):
-            return
-        if usable:
-            best = max(usable, key=_usefulness)
-            best.wishes.append(wish)
-            context.wake(best)
-        elif peer.address is not None:
-            context.wake(ike_sa_init.begin(context, peer, peer.address, wish))
-
     def start_rules(self, now: float) -> None:
         """Negotiates what is to be up and has no Child SA.
 
         That are at-start rules that are new and have not been ended by anybody, and what was being tried already.
         """
         context = self._enter(now)
-        rules = [context.policy.rule(rule_id) for rule_id in context.policy.rule_ids]
-        wanted = {rule.rule_id for rule in rules if rule is not None and rule.start is StartAction.AT_START}
-        up = {child.rule_id for sa in context.ike_sas.values() for child in sa.children.values()}
-        up |= {rule.rule_id for rule in rules if rule is not None and not self._is_for_us(rule.peer, _wish_for(rule))}
-        for rule_id in sorted((wanted - self._started - context.upkeep.left | context.upkeep.wanted) - up):
+        at_start = demand.at_start(context)
+        for rule_id in demand.to_begin(context, at_start - self._started):
             self.initiate(rule_id, now, keep_up=True)
-        self._started = wanted
+        self._started = at_start
 
     def end_rule(self, rule_id: int, now: float, *, order: int = 0) -> None:
         """Deletes the Child SAs of a rule, on both sides, and tries no more to have one; a packet may ask anew."""
@@ -362,11 +238,11 @@ class Engine:
         context.upkeep.give_up(rule_id)
         self._ending.add(rule_id)
         for sa in list(context.ike_sas.values()):
-            wanted = [wish for wish in sa.all_wishes if not _creates(wish, rule_id)]
+            wanted = [wish for wish in sa.all_wishes if not demand.creates(wish, rule_id)]
             if sa.state is State.CONNECTING and not wanted:
                 context.close(sa, "ended by an operator")
             else:
-                sa.wishes = deque(wish for wish in sa.wishes if not _creates(wish, rule_id))
+                sa.wishes = deque(wish for wish in sa.wishes if not demand.creates(wish, rule_id))
         self._settle()
 
     def end_peer(self, name: str, now: float, *, order: int = 0) -> None:
@@ -430,7 +306,7 @@ class Engine:
     def close_all(self, now: float) -> None:
         """Deletes everything; AllClosed comes when every DELETE is answered or given up. Nothing new is begun."""
         context = self._enter(now)
-        self._closing = True
+        context.closing = True
         for sa in list(context.ike_sas.values()):
             self._delete(sa, "deleted by us")
         self._settle()
@@ -597,26 +473,6 @@ class Engine:
                         timers.delete_child(sa, child)
                         context.wake(sa)
 
-    def _follow_ends(self) -> None:
-        """What the policy wants done where a peer has closed an SA, or is silent."""
-        context = self._context
-        ended, context.ended = context.ended, {}
-        again, context.again = context.again, []
-        for wish in again:
-            self._negotiate(replace(wish, attempts=wish.attempts + 1, not_before=0.0))
-        for rule_id, action in ended.items():
-            wish = Wish(kind=WishKind.CREATE_CHILD, rule_id=rule_id)
-            rule = context.policy.rule(rule_id)
-            if rule is None or any(is_served(sa, wish) for sa in context.with_peer(rule.peer) if _is_usable(sa)):
-                continue
-            if elsewhere.serves(context, rule.peer, wish):
-                continue
-            if context.upkeep.end(rule_id, action):
-                context.upkeep.want(rule_id)
-                self._negotiate(wish)
-            elif context.place.workers > 1:
-                context.elsewhere.ended.append(EndedRule(rule_id=rule_id, action=action))
-
     def _enter(self, now: float) -> Context:
         self._context.now = now
         return self._context
@@ -626,7 +482,7 @@ class Engine:
         context = self._context
         self._go_on_ending()
         while context.awake or context.ended or context.again:
-            self._follow_ends()
+            demand.follow_ends(context)
             if not context.awake:
                 continue
             _, sa = context.awake.popitem()
@@ -636,30 +492,6 @@ class Engine:
             dialogue.pump(context, sa)
             context.schedule(sa, timers.next_due(sa, context.now))
         self._orders.look(context)
-        if self._closing and not context.ike_sas:
-            self._closing = False
+        if context.closing and not context.ike_sas:
+            context.closing = False
             context.events.append(AllClosed())
-
-
-def _wish_for(rule: NegotiationRule) -> Wish:
-    return Wish(kind=WishKind.CREATE_CHILD, rule_id=rule.rule_id)
-
-
-def _is_usable(sa: IkeSa) -> bool:
-    """Whether it is worth while to want something of `sa`."""
-    alive = (State.ESTABLISHED, State.CONNECTING, State.AUTHENTICATING)
-    return sa.state in alive and not sa.wants(WishKind.DELETE_IKE)
-
-
-def _usefulness(sa: IkeSa) -> tuple[bool, bool, float]:
-    """The best one of several."""
-    return sa.state is State.ESTABLISHED, sa.handover is None, sa.established_at
-
-
-def _negotiates(sa: IkeSa, rule_id: int) -> bool:
-    """Whether a Child SA of this rule is under way on `sa`."""
-    return any(_creates(wish, rule_id) for wish in sa.all_wishes)
-
-
-def _creates(wish: Wish, rule_id: int) -> bool:
-    return wish.kind is WishKind.CREATE_CHILD and wish.rule_id == rule_id
