@@ -17,13 +17,9 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     """One supervisor for all: none of these commands changes it."""
-    with Namespace("desk") as namespace:
-        made = Stage(namespace)
-        try:
-            made.start_stand_ins()
-            yield made
-        finally:
-            made.remove()
+    with Namespace("desk") as namespace, Stage(namespace) as made:
+        made.start_stand_ins()
+        yield made
 
 
 def ctl(stage: Stage, *arguments: str) -> tuple[int, str]:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from ipsecctl import lock_file
 from tests.lab.namespaces import Namespace
@@ -18,7 +20,7 @@ RUN_WITHIN_S = 60
 
 
 class Stage:
-    """A namespace, a run directory and a policy file for one supervisor; `remove` leaves nothing of them."""
+    """A namespace, a run directory and a policy file for one supervisor; `with` leaves nothing of them."""
 
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
@@ -28,6 +30,14 @@ class Stage:
         self.spd = self.base / "ipsec.spd"
         self.spd.write_text("one two")
         self.spd.chmod(0o600)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
 
     def environment(self, **more: str) -> dict[str, str]:
         """For programs of the checkout, stand-ins included."""

@@ -82,12 +82,8 @@ def inherited(pid: int) -> dict[str, str]:
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    with Namespace("stage") as namespace:
-        made = Stage(namespace)
-        try:
-            yield made
-        finally:
-            made.remove()
+    with Namespace("stage") as namespace, Stage(namespace) as made:
+        yield made
 
 
 def test_a_start_says_what_runs_and_each_role_is_who_it_should_be(stage: Stage) -> None:

@@ -30,12 +30,8 @@ unmatched = "bypass"
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    with Namespace("options") as namespace:
-        made = Stage(namespace)
-        try:
-            yield made
-        finally:
-            made.remove()
+    with Namespace("options") as namespace, Stage(namespace) as made:
+        yield made
 
 
 def try_start(stage: Stage, *options: str) -> "subprocess.CompletedProcess[str]":
