@@ -1,7 +1,5 @@
 """ipsecd with strongSwan through a NAT, each of them behind it, and over IPv6."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -9,7 +7,7 @@ from tests.lab.capture import Capture, Kind
 from tests.lab.debian import Unavailable
 from tests.lab.instance import Instance
 from tests.lab.namespaces import Namespace, gateways
-from tests.lab.nat import LEFT, LEFT_PUBLIC, OTHER_PORTS, RIGHT, NattedWire, natted
+from tests.lab.nat import LEFT, LEFT_PUBLIC, OTHER_PORTS, RIGHT, natted
 from tests.lab.ping import ping
 from tests.lab.spd import IPV6, LEFT_ID, PSK, RIGHT_ID
 from tests.lab.strongswan import Connection, StrongSwan
@@ -32,16 +30,6 @@ def connection(local: str, remote: str, local_id: str, remote_id: str, local_net
     )
 
 
-@contextmanager
-def through_nat() -> Iterator[NattedWire]:
-    with ExitStack() as stack:
-        try:
-            wire = stack.enter_context(natted())
-        except Unavailable as reason:
-            pytest.skip(str(reason))
-        yield wire
-
-
 def strongswan(namespace: Namespace, one: Connection) -> StrongSwan:
     try:
         return StrongSwan(namespace, one)
@@ -59,7 +47,7 @@ def comes_up(namespace: Namespace, destination: str, source: str) -> None:
 
 
 def test_we_are_behind_the_nat_and_its_mapping_changes() -> None:
-    with through_nat() as wire:
+    with natted() as wire:
         ends = wire.gateways
         theirs = connection(RIGHT, LEFT_PUBLIC, RIGHT_ID, LEFT_ID, "10.2.0.0/24", "10.1.0.0/24")
         with Capture(ends) as capture, strongswan(ends.right, theirs) as peer, Instance(ends.left) as ours:
@@ -79,7 +67,7 @@ def test_we_are_behind_the_nat_and_its_mapping_changes() -> None:
 
 
 def test_strongswan_is_behind_the_nat_and_its_mapping_changes() -> None:
-    with through_nat() as wire:
+    with natted() as wire:
         ends = wire.gateways
         theirs = connection(LEFT, RIGHT, LEFT_ID, RIGHT_ID, "10.1.0.0/24", "10.2.0.0/24")
         with Capture(ends) as capture, strongswan(ends.left, theirs) as peer, Instance(ends.right) as ours:

@@ -1,26 +1,28 @@
-"""Gateways behind NATs: nftables masquerading in namespaces of their own, with mappings that can be changed.
+"""Gateways behind NATs in namespaces of their own: nftables masquerading, with mappings that can be changed.
+
+Where the kernel can't masquerade, a NAT of our own does it (`packet_nat`).
 
     left 192.168.9.1 -- NAT 10.9.0.254 ===== 10.9.0.2 right                         (left behind a NAT)
     left 192.168.9.1 -- NAT 10.9.0.254 ===== 10.9.0.253 NAT -- 192.168.8.2 right    (both behind one)
 
-Behind left is 10.1.0.0/24, behind right 10.2.0.0/24, each on the loopback device.
+Behind left is 10.1.0.0/24, behind right 10.2.0.0/24, each on the loopback device. There may be another gateway behind
+the NAT of left: 192.168.7.1, with 10.3.0.0/24 behind it.
 """
 
 import contextlib
-import shutil
 import socket
 import struct
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.lab.debian import Unavailable
 from tests.lab.namespaces import WIRE, End, Gateways, LabError, Namespace, add_addresses, join
+from tests.lab.packet_nat import PacketNat
 from tests.lab.spd import LEFT_ID, RIGHT_ID, Pair, Side
 
 OUTSIDE = "outside0"
-INSIDE = "inside0"
-LEFT, LEFT_PUBLIC = "192.168.9.1", "10.9.0.254"
+INSIDE, OTHER_INSIDE = "inside0", "inside1"
+LEFT, LEFT_PUBLIC, OTHER = "192.168.9.1", "10.9.0.254", "192.168.7.1"
 RIGHT, RIGHT_BEHIND, RIGHT_PUBLIC = "10.9.0.2", "192.168.8.2", "10.9.0.253"
 FIRST_PORTS, OTHER_PORTS = range(40000, 41000), range(50000, 51000)
 
@@ -84,20 +86,19 @@ class NattedWire:
     """Two gateways with NATs between them, and the SPDs that fit."""
 
     gateways: Gateways
-    left_nat: Nat
-    right_nat: Nat | None
+    left_nat: Nat | PacketNat
     left_pair: Pair = field(default=Pair())
     """For the left gateway's SPD: what it knows."""
     right_pair: Pair = field(default=Pair())
+    other: Namespace | None = None
 
 
 @contextlib.contextmanager
-def natted(*, both: bool = False, transport: bool = False) -> Iterator[NattedWire]:
-    """Left behind a NAT, or both; Unavailable where there is no nft or the kernel does not masquerade."""
-    if shutil.which("nft") is None:
-        raise Unavailable("nft is not installed")
+def natted(*, both: bool = False, transport: bool = False, with_other: bool = False) -> Iterator[NattedWire]:
+    """Left behind a NAT, or both, or left and another one behind the same."""
     with contextlib.ExitStack() as stack:
         left, left_nat, right = (stack.enter_context(Namespace(name)) for name in ("left", "left-nat", "right"))
+        own_nat = not can_masquerade(left_nat)
         right_nat = stack.enter_context(Namespace("right-nat")) if both else None
         join(
             End(namespace=left, interface=WIRE, addresses=(f"{LEFT}/24",)),
@@ -108,7 +109,7 @@ def natted(*, both: bool = False, transport: bool = False) -> Iterator[NattedWir
             End(
                 namespace=right_nat or right,
                 interface=OUTSIDE if both else WIRE,
-                addresses=(f"{RIGHT_PUBLIC if both else RIGHT}/24",),
+                addresses=("10.9.0.251/24" if both and own_nat else f"{RIGHT_PUBLIC if both else RIGHT}/24",),
             ),
         )
         if right_nat is not None:
@@ -120,27 +121,56 @@ def natted(*, both: bool = False, transport: bool = False) -> Iterator[NattedWir
         _route(right, "10.2.0.1", "10.1.0.0/24", "192.168.8.254" if both else LEFT_PUBLIC)
         for gateway, via in ((left, "192.168.9.254"), *(((right, "192.168.8.254"),) if both else ())):
             gateway.ip("route", "add", "default", "via", via)
-        nats = [Nat(one) for one in (left_nat, right_nat) if one is not None]
-        for nat in nats:
-            nat.namespace.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
-        if both:
+        other = stack.enter_context(_other_behind(left_nat)) if with_other else None
+        nats = [stack.enter_context(_nat(left_nat, LEFT_PUBLIC, own=own_nat))]
+        if right_nat is not None:
+            nats.append(stack.enter_context(_nat(right_nat, RIGHT_PUBLIC, own=own_nat)))
             nats[1].forward_ike_to(RIGHT_BEHIND)
         for nat in nats:
-            try:
-                nat.masquerade(FIRST_PORTS)
-            except LabError as error:
-                raise Unavailable(f"this kernel does not masquerade: {error}") from error
+            nat.masquerade(FIRST_PORTS)
         yield NattedWire(
             gateways=Gateways(left=left, right=right),
             left_nat=nats[0],
-            right_nat=nats[1] if both else None,
             left_pair=_pair(LEFT, RIGHT_PUBLIC if both else RIGHT, transport),
             right_pair=_pair(LEFT_PUBLIC, RIGHT_BEHIND if both else RIGHT, transport),
         )
 
 
 def _route(gateway: Namespace, own: str, net: str, via: str) -> None:
+            other=other,
+        )
+
+
+def can_masquerade(namespace: Namespace) -> bool:
+    """Whether there is nft, and a kernel that does what it says."""
+    try:
+        Nat(namespace).masquerade(FIRST_PORTS)
+    except (LabError, OSError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _nat(namespace: Namespace, public: str, *, own: bool) -> Iterator[Nat | PacketNat]:
+    if not own:
+        namespace.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        yield Nat(namespace)
+        return
+    nat = PacketNat(namespace, public=public, inside=(INSIDE, OTHER_INSIDE))
+    with nat.running():
+        yield nat
+
+
+@contextlib.contextmanager
+def _other_behind(nat: Namespace) -> Iterator[Namespace]:
+    with Namespace("other") as other:
+        join(
+            End(namespace=other, interface=WIRE, addresses=(f"{OTHER}/24",)),
+            End(namespace=nat, interface=OTHER_INSIDE, addresses=("192.168.7.254/24",)),
     add_addresses(End(namespace=gateway, interface="lo", addresses=(f"{own}/24",)))
+        _route(other, "10.3.0.1", "10.2.0.0/24", "192.168.7.254")
+        other.ip("route", "add", "default", "via", "192.168.7.254")
+        yield other
     gateway.ip("route", "add", net, "via", via, "src", own)
 
 

@@ -1,8 +1,11 @@
-"""Peers from anywhere: several behind one rule, each of which gets its own packets."""
+"""Peers from anywhere: several behind one rule, each of which gets its own packets, also behind one NAT.
+
+Without the NAT it is tried over kernel ESP (tests/vm/kernel_esp.py).
+"""
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -10,6 +13,7 @@ from ipc.roles import Role
 from tests.lab.capture import Capture
 from tests.lab.instance import Instance
 from tests.lab.namespaces import WIRE, End, Gateways, Namespace, add_addresses, gateways, join
+from tests.lab.nat import LEFT_PUBLIC, OTHER, natted
 from tests.lab.ping import RunningPing, ping
 from tests.lab.spd import IPV4, PSK, RIGHT_ID, Pair, Side
 from tests.lab.waiting import wait_until
@@ -42,8 +46,9 @@ local = ["10.2.0.0/24"]
 remote = ["10.1.0.0/24", "10.3.0.0/16"]
 peer = "road"
 """
-OTHER = Pair(
-    left=Side(identity="other.example", outer="10.8.0.1", inner="10.3.0.0/24"),
+OTHER_ID = "other.example"
+OTHER_PAIR = Pair(
+    left=Side(identity=OTHER_ID, outer="10.8.0.1", inner="10.3.0.0/24"),
     right=Side(identity=RIGHT_ID, outer="10.8.0.2", inner="10.2.0.0/24"),
 )
 
@@ -71,8 +76,23 @@ def road() -> Iterator[Road]:
         with Instance(wire.right) as gateway, Instance(wire.left) as one, Instance(other) as two:
             gateway.start(GATEWAY)
             one.start(IPV4.left_spd())
-            two.start(OTHER.left_spd())
+            two.start(OTHER_PAIR.left_spd())
             yield Road(wire=wire, gateway=gateway, warriors=(one, two))
+
+
+@contextlib.contextmanager
+def road_through_one_nat() -> Iterator[Road]:
+    """Both warriors are behind the same NAT: the gateway sees one address, and two ports."""
+    with natted(with_other=True) as wire:
+        assert wire.other is not None
+        ends = wire.gateways
+        ends.right.ip("route", "add", "10.3.0.0/24", "via", LEFT_PUBLIC, "src", GATEWAY_ADDRESS)
+        pair = replace(OTHER_PAIR, left=replace(OTHER_PAIR.left, outer=OTHER), right=wire.left_pair.right)
+        with Instance(ends.right) as gateway, Instance(ends.left) as one, Instance(wire.other) as two:
+            gateway.start(GATEWAY.replace(', "wire1"', ""))
+            one.start(wire.left_pair.left_spd())
+            two.start(pair.left_spd())
+            yield Road(wire=ends, gateway=gateway, warriors=(one, two))
 
 
 def check_that_each_gets_its_own(world: Road) -> None:
@@ -100,7 +120,7 @@ def check_that_each_gets_its_own(world: Road) -> None:
         capture.assert_nothing_clear()
 
 
-def test_two_road_warriors_behind_one_rule_get_each_their_own_packets() -> None:
-    with road() as world:
+def test_two_road_warriors_behind_one_rule_and_one_nat_get_each_their_own_packets() -> None:
+    with road_through_one_nat() as world:
         check_that_each_gets_its_own(world)
         world.gateway.stop()

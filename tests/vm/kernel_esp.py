@@ -16,6 +16,7 @@ from tests.lab.strongswan import Connection, StrongSwan
 from tests.lab.two import two_instances
 from tests.lab.waiting import wait_until
 from tests.system.test_language import manual
+from tests.system.test_nat import check_that_a_changed_mapping_is_followed, only_udp, through_nat
 from tests.system.test_road_warriors import check_that_each_gets_its_own, road
 from tests.system.test_secure_mode import world
 
@@ -80,6 +81,15 @@ def test_two_road_warriors_behind_one_rule_get_each_their_own_packets() -> None:
 
 
 def test_o26_fixed_keys_make_a_tunnel_without_ike() -> None:
+def test_behind_a_nat_there_are_keepalives_and_a_changed_mapping_is_followed() -> None:
+    with through_nat() as natted:
+        assert natted.right.status()["data_path"]["kind"] == "kernel"
+        check_that_a_changed_mapping_is_followed(natted)
+        natted.capture.wait_for(Kind.KEEPALIVE, timeout_s=90.0)
+        assert ping(natted.wire.gateways.right, LEFT, source=RIGHT, count=5, wait_s=10.0).lost == 0
+        only_udp(natted)
+
+
     left = manual("10.9.0.1", "10.9.0.2", "10.1.0.0/24", "10.2.0.0/24", ("0x1001 a1", "0x2002 b2"))
     right = manual("10.9.0.2", "10.9.0.1", "10.2.0.0/24", "10.1.0.0/24", ("0x2002 b2", "0x1001 a1"))
     with two_instances(left_spd=left, right_spd=right) as two:
