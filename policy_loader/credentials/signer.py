@@ -148,7 +148,10 @@ def _verify_chain(request: VerifyAuth, trust: Trust, now: datetime.datetime) -> 
     sent = [one for one in request.certificates if one.encoding == CertificateEncoding.X509_SIGNATURE]
     if not sent:
         encodings = ", ".join(str(one.encoding) for one in request.certificates)
-        raise NotAuthentic(f"it sent no X.509 certificate{f', only encoding {encodings}' if encodings else ''}")
+        raise NotAuthentic(
+            f"it sent no X.509 certificate{f', only encoding {encodings}' if encodings else ''}: "
+            'have it send one, or write remote_auth = "public-key" with its certificate in remote_public_key_file'
+        )
     end = certificates.parse(sent[0].data)
     others = _readable(sent[1:])
     chain.validate(end, others, _revocation_status(request.certificates), trust, now)

@@ -80,7 +80,8 @@ def keys_of(instance: Instance, directory: Path) -> dict[str, bytes]:
 def test_the_worker_has_no_long_term_secret_and_the_loader_has(kind: str, tmp_path: Path) -> None:
     """The left side authenticates by pre-shared key, the right one by certificate, so one handshake uses both.
 
-    The memory is read after rekeys of both kinds and another authentication.
+    The memory is read after rekeys of both kinds and another authentication. That the certificate is not revoked, an
+    OCSP response in IKE tells, asked for by the left and given by the right side.
     """
     ca, key = pki.root(), pki.new_key(kind)
     issued = ca.issue("CN=right", [RIGHT_ID], key=key)
@@ -88,9 +89,11 @@ def test_the_worker_has_no_long_term_secret_and_the_loader_has(kind: str, tmp_pa
     authority = pki.write(tmp_path / "ca.pem", ca.pem)
     certificate = pki.write(tmp_path / "own.pem", issued.pem)
     private = pki.write(tmp_path / "own.key", pki.key_pem(key))
-    left = f'auth = "psk"\nremote_auth = "certificate"\n{psk}\nca_files = ["{authority}"]'
+    response = pki.write(tmp_path / "own.ocsp", ca.ocsp(issued))
+    left = f'auth = "psk"\nremote_auth = "certificate"\n{psk}\nca_files = ["{authority}"]\nrevocation_required = true'
     right = (
-        f'auth = "certificate"\nremote_auth = "psk"\n{psk}\ncertificate_file = "{certificate}"\nkey_file = "{private}"'
+        f'auth = "certificate"\nremote_auth = "psk"\n{psk}\n'
+        f'certificate_file = "{certificate}"\nkey_file = "{private}"\nown_ocsp_files = ["{response}"]'
     )
     shared = {
         "the key": PSK.encode(),
