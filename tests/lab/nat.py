@@ -105,7 +105,11 @@ def natted(*, both: bool = False, transport: bool = False, with_other: bool = Fa
             End(namespace=left_nat, interface=INSIDE, addresses=("192.168.9.254/24",)),
         )
         join(
-            End(namespace=left_nat, interface=OUTSIDE, addresses=(f"{LEFT_PUBLIC}/24",)),
+            End(
+                namespace=left_nat,
+                interface=OUTSIDE,
+                addresses=("10.9.0.250/24" if own_nat else f"{LEFT_PUBLIC}/24",),
+            ),
             End(
                 namespace=right_nat or right,
                 interface=OUTSIDE if both else WIRE,
@@ -117,11 +121,11 @@ def natted(*, both: bool = False, transport: bool = False, with_other: bool = Fa
                 End(namespace=right_nat, interface=INSIDE, addresses=("192.168.8.254/24",)),
                 End(namespace=right, interface=WIRE, addresses=(f"{RIGHT_BEHIND}/24",)),
             )
+        other = stack.enter_context(_other_behind(left_nat)) if with_other else None
         _route(left, "10.1.0.1", "10.2.0.0/24", "192.168.9.254")
         _route(right, "10.2.0.1", "10.1.0.0/24", "192.168.8.254" if both else LEFT_PUBLIC)
         for gateway, via in ((left, "192.168.9.254"), *(((right, "192.168.8.254"),) if both else ())):
             gateway.ip("route", "add", "default", "via", via)
-        other = stack.enter_context(_other_behind(left_nat)) if with_other else None
         nats = [stack.enter_context(_nat(left_nat, LEFT_PUBLIC, own=own_nat))]
         if right_nat is not None:
             nats.append(stack.enter_context(_nat(right_nat, RIGHT_PUBLIC, own=own_nat)))
@@ -133,10 +137,6 @@ def natted(*, both: bool = False, transport: bool = False, with_other: bool = Fa
             left_nat=nats[0],
             left_pair=_pair(LEFT, RIGHT_PUBLIC if both else RIGHT, transport),
             right_pair=_pair(LEFT_PUBLIC, RIGHT_BEHIND if both else RIGHT, transport),
-        )
-
-
-def _route(gateway: Namespace, own: str, net: str, via: str) -> None:
             other=other,
         )
 
@@ -167,10 +167,14 @@ def _other_behind(nat: Namespace) -> Iterator[Namespace]:
         join(
             End(namespace=other, interface=WIRE, addresses=(f"{OTHER}/24",)),
             End(namespace=nat, interface=OTHER_INSIDE, addresses=("192.168.7.254/24",)),
-    add_addresses(End(namespace=gateway, interface="lo", addresses=(f"{own}/24",)))
+        )
         _route(other, "10.3.0.1", "10.2.0.0/24", "192.168.7.254")
         other.ip("route", "add", "default", "via", "192.168.7.254")
         yield other
+
+
+def _route(gateway: Namespace, own: str, net: str, via: str) -> None:
+    add_addresses(End(namespace=gateway, interface="lo", addresses=(f"{own}/24",)))
     gateway.ip("route", "add", net, "via", via, "src", own)
 
 
