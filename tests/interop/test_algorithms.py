@@ -10,7 +10,7 @@ from tests.lab.debian import Unavailable
 from tests.lab.instance import Instance
 from tests.lab.namespaces import gateways
 from tests.lab.ping import ping
-from tests.lab.spd import LEFT_ID, PSK, RIGHT_ID, Pair
+from tests.lab.spd import Pair
 from tests.lab.strongswan import Connection, StrongSwan
 from tests.lab.waiting import wait_until
 
@@ -84,13 +84,6 @@ def test_strongswan_and_ipsecd_agree_on(name: str) -> None:
     case = CASES[name]
     ours = Pair(ike=case.ike, esp=case.esp, peer_settings=f"force_encapsulation = true\n{case.our_settings}")
     theirs = Connection(
-        local_address="10.9.0.2",
-        remote_address="10.9.0.1",
-        local_id=RIGHT_ID,
-        remote_id=LEFT_ID,
-        psk=PSK,
-        local_net="10.2.0.0/24",
-        remote_net="10.1.0.0/24",
         ike_proposals=case.ike,
         esp_proposals=case.esp,
         settings=case.their_settings,

@@ -87,8 +87,6 @@ class Arrangement:
 
     def connection(self) -> Connection:
         return Connection(
-            local_address="10.9.0.2",
-            remote_address="10.9.0.1",
             local_id=self.their_id,
             remote_id=self.wanted or self.our_id,
             psk="not used",
@@ -96,8 +94,6 @@ class Arrangement:
             esp_proposals=f"{self.they_offer.esp}, {self.we_offer.esp}",
             settings=self.settings,
             fragment_bytes=self.fragment_bytes,
-            local_net="10.2.0.0/24",
-            remote_net="10.1.0.0/24",
             local_auth=self.local_auth,
             remote_auth=self.remote_auth,
             files=self.their_files,

@@ -12,7 +12,7 @@ from tests.lab.debian import Unavailable
 from tests.lab.instance import Instance
 from tests.lab.namespaces import Gateways, LabError, gateways
 from tests.lab.ping import RunningPing, ping
-from tests.lab.spd import LEFT_ID, PSK, RIGHT_ID, Pair
+from tests.lab.spd import Pair
 from tests.lab.strongswan import Connection, StrongSwan
 from tests.lab.waiting import wait_until
 
@@ -20,13 +20,6 @@ pytestmark = [pytest.mark.interop, pytest.mark.root, pytest.mark.timeout(120)]
 LEFT, RIGHT = "10.1.0.1", "10.2.0.1"
 OURS = Pair(ike="aes256gcm16-prfsha256-x25519", esp="aes256gcm16", peer_settings="force_encapsulation = true")
 THEIRS = Connection(
-    local_address="10.9.0.2",
-    remote_address="10.9.0.1",
-    local_id=RIGHT_ID,
-    remote_id=LEFT_ID,
-    psk=PSK,
-    local_net="10.2.0.0/24",
-    remote_net="10.1.0.0/24",
     ike_proposals="aes256gcm16-prfsha256-x25519",
     esp_proposals="aes256gcm16",
     charon="make_before_break = yes",

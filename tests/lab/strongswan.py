@@ -16,6 +16,7 @@ from typing import Self
 
 from tests.lab.debian import fetched
 from tests.lab.namespaces import LabError, Namespace, run
+from tests.lab.spd import LEFT_ID, PSK, RIGHT_ID
 from tests.lab.waiting import wait_until
 
 PACKAGES = (
@@ -41,15 +42,18 @@ _LAUNCH = 'mount --make-rprivate / && mount -t overlay strongswan -o ro,lowerdir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """One connection of swanctl.conf: a peer, by PSK if nothing else is said, with one Child SA, named `net`."""
+    """One connection of swanctl.conf: a peer, by PSK if nothing else is said, with one Child SA, named `net`.
 
-    local_address: str
-    remote_address: str
-    local_id: str
-    remote_id: str
-    psk: str
-    local_net: str
-    remote_net: str
+    If nothing else is said it is that of the right one of `namespaces.gateways()`, as `spd.Pair` has it.
+    """
+
+    local_address: str = "10.9.0.2"
+    remote_address: str = "10.9.0.1"
+    local_id: str = RIGHT_ID
+    remote_id: str = LEFT_ID
+    psk: str = PSK
+    local_net: str = "10.2.0.0/24"
+    remote_net: str = "10.1.0.0/24"
     ike_proposals: str = "aes256gcm16-prfsha256-x25519"
     esp_proposals: str = "aes256gcm16"
     mode: str = "tunnel"
