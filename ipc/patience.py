@@ -8,6 +8,10 @@ import os
 
 VARIABLE = "IPSECD_PATIENCE"
 LONGEST = 100.0
+PER_RULE_S = 0.005
+"""What each rule of a policy adds to a bound: many times what it takes, so that very many rules are never too many."""
+PER_BYTE_S = PER_RULE_S / 100
+"""The same for each byte of a policy file; a rule has a hundred or more."""
 
 
 def patient(seconds: float) -> float:
@@ -17,3 +21,16 @@ def patient(seconds: float) -> float:
     except ValueError:
         return seconds
     return seconds * min(factor, LONGEST) if factor >= 1.0 else seconds
+
+
+def for_policy(seconds: float, *, size_bytes: int = 0, rules: int = 0) -> float:
+    """The bound `seconds` for what has to do with a policy of this size, as it is on this machine."""
+    return patient(seconds + size_bytes * PER_BYTE_S + rules * PER_RULE_S)
+
+
+def for_policy_file(seconds: float, path: str) -> float:
+    """The same for the policy in this file, if there is one."""
+    try:
+        return for_policy(seconds, size_bytes=os.stat(path).st_size)
+    except OSError:
+        return patient(seconds)

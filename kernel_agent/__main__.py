@@ -2,8 +2,8 @@
 
 import os
 import socket
-import sys
 import time
+from typing import NoReturn
 
 from ipc import messages as m
 from ipc.channel import Channel
@@ -103,14 +103,13 @@ class AgentProcess:
         self._process.finish("; ".join(lines) or "nothing was installed")
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Runs the role until the supervisor stops it."""
     esp, scratch = probe_kernel_esp(), scratch_sockets()
     process = RoleProcess.start(Role.KERNEL_AGENT)
     AgentProcess(process, esp, scratch)
-    process.run()
-    return 0
+    process.run_and_leave()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

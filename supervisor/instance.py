@@ -13,7 +13,7 @@ from ipc import messages as m
 from ipc import wishes as w
 from ipc.links import CONTROL
 from ipc.loop import Loop
-from ipc.patience import patient
+from ipc.patience import for_policy, patient
 from ipc.roles import Role
 from ipc.status import Finding, RoleStatus, Status
 from ipc.types import DataPathKind
@@ -55,6 +55,8 @@ from supervisor.watchdog import INTERVAL_S, Watchdog
 log = logging.getLogger(__name__)
 
 READY_WITHIN_S = patient(30.0)
+STEPS_OF_A_POLICY = 8
+"""Of so many steps on a policy's way into the kernel, each may keep one role from answering."""
 """A worker that is up and has all it needs must say by then that it is ready."""
 ENFORCERS = frozenset({Role.KERNEL_AGENT, Role.POLICY_LOADER})
 """Without them nothing comes into force: a start in which one of them dies has failed."""
@@ -313,13 +315,17 @@ class Instance:
         self.loop.call_later(INTERVAL_S, self._tick)
         self._watch_secure_mode()
         now = time.monotonic()
-        for name in self.holdings.watchdog.tick(now):
+        for name in self.holdings.watchdog.tick(now, self._for_policy_s() / STEPS_OF_A_POLICY):
             self.holdings.children[name].kill("it does not answer")
         for name in self.holdings.worker_names:
             worker = self.holdings.children[name]
-            waited = now - worker.started_at > READY_WITHIN_S
+            waited = now - worker.started_at > READY_WITHIN_S + self._for_policy_s()
             if name not in self.holdings.ready and waited and self._could_be_ready():
-                worker.kill(f"it is not ready after {READY_WITHIN_S:g} s")
+                worker.kill(f"it is not ready after {now - worker.started_at:.0f} s")
+
+    def _for_policy_s(self) -> float:
+        """How much longer the policy may make what has to do with it take."""
+        return for_policy(0.0, size_bytes=self.holdings.policy.size_bytes)
 
     def _watch_secure_mode(self) -> None:
         """Whoever has changed it: for those who listen."""
@@ -337,7 +343,7 @@ class Instance:
         loader, agent = children[Role.POLICY_LOADER], children[Role.KERNEL_AGENT]
         up_since = max(loader.started_at, agent.started_at)
         up = loader.state is ChildState.UP and agent.state is ChildState.UP
-        waited = time.monotonic() - up_since > READY_WITHIN_S
+        waited = time.monotonic() - up_since > READY_WITHIN_S + self._for_policy_s()
         return up and waited and policy.in_force is not None and not policy.loader_lacks_policy
 
     def _try_save_state(self) -> None:

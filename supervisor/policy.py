@@ -96,6 +96,12 @@ class PolicyKeeper:
         return min((policy.generation for policy in (self.former, self.in_force) if policy is not None), default=0)
 
     @property
+    def size_bytes(self) -> int:
+        """Of the largest policy file that the roles may have to do with."""
+        policies = (policy for policy in (self.offered, self.former, self.in_force) if policy is not None)
+        return max((len(policy.file.content) for policy in policies), default=0)
+
+    @property
     def goes_back(self) -> bool:
         """Whether `former` is being put in force again."""
         offered, former = self.offered, self.former

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ipc import messages as m
 from ipc.loop import Loop, Timer
-from ipc.patience import patient
+from ipc.patience import for_policy
 from ipc.value import value
 from supervisor import notify
 from supervisor.cuts import plan_of
@@ -23,7 +23,7 @@ from supervisor.tunnels import Tunnels
 
 log = logging.getLogger(__name__)
 
-RELOAD_WITHIN_S = patient(120.0)
+RELOAD_WITHIN_S = 120.0
 GO_BACK_AGAIN_S = 2.0
 """After so long it is tried again to go back to the policy before."""
 LONGEST_CONFIRM_S = 86400.0
@@ -201,7 +201,8 @@ class Reloads:
         """Ends the present offer if it takes too long."""
         if self._policy.offered is not None:
             generation = self._policy.offered.generation
-            self._surroundings.loop.call_later(RELOAD_WITHIN_S, lambda: self._policy.expire(generation))
+            within_s = for_policy(RELOAD_WITHIN_S, size_bytes=len(self._policy.offered.file.content))
+            self._surroundings.loop.call_later(within_s, lambda: self._policy.expire(generation))
 
     def _settle(self, before: FileContent | None, replacements: tuple[Replacement, ...]) -> tuple[str, ...]:
         """The policy in force stays: it is kept, and so is what was in force before."""

@@ -8,7 +8,7 @@ import logging
 import signal
 
 from ipc import messages as m
-from ipc.patience import patient
+from ipc.patience import for_policy, patient
 from ipc.roles import Role
 from supervisor import secure_mode
 from supervisor.child import Child
@@ -24,7 +24,7 @@ TERM_GRACE_S = patient(1.0)
 KILL_GRACE_S = patient(1.0)
 AS_ASKED = "as asked"
 CLEANER = "kernel_agent.clean"
-CLEAN_WITHIN_S = patient(5.0)
+CLEAN_WITHIN_S = 5.0
 
 
 class Shutdown:
@@ -33,6 +33,8 @@ class Shutdown:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._lines: list[str] = []
+        policy = instance.holdings.policy.in_force
+        self._rules = policy.parsed.rules if policy is not None and policy.parsed is not None else 0
 
     def run(self) -> tuple[str, ...]:
         """Ends and removes everything but the lock; a line for each step that had something to do."""
@@ -70,12 +72,16 @@ class Shutdown:
 
     def _ask(self, child: Child) -> bool:
         """Tells a child to end; False if it is not there. All of a role are told before one is waited for."""
-        stop = m.Stop(deadline_s=patient(child.row.stop_deadline_s))
-        return self._instance.send_to(child.name, stop)
+        return self._instance.send_to(child.name, m.Stop(deadline_s=self._deadline_s(child)))
+
+    def _deadline_s(self, child: Child) -> float:
+        """How long it has for what it must finish; the agent has policies and routes of every rule to remove."""
+        rules = self._rules if child.row.role is Role.KERNEL_AGENT else 0
+        return for_policy(child.row.stop_deadline_s, rules=rules)
 
     def _end(self, child: Child, asked: bool) -> bool:
         """Sees to it that a child ends; whether it did when it was asked to."""
-        deadline_s, pid = patient(child.row.stop_deadline_s), child.pid
+        deadline_s, pid = self._deadline_s(child), child.pid
         how = AS_ASKED
         if not (asked and self._wait(child, deadline_s + GRACE_S)):
             how = "by SIGTERM"
@@ -95,7 +101,7 @@ class Shutdown:
     def _clean_kernel(self) -> str:
         """The agent is not there to remove what it made."""
         try:
-            removed = run_program(CLEANER, within_s=CLEAN_WITHIN_S)
+            removed = run_program(CLEANER, within_s=for_policy(CLEAN_WITHIN_S, rules=self._rules))
         except ProgramFailed as error:
             return f"kernel objects may be left: {error}"
         return f"kernel objects removed without the agent: {removed[-500:] or 'there were none'}"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from ipc import messages as m
-from ipc.patience import patient
+from ipc.patience import for_policy, patient
 from ipc.roles import Role
 from ipc.types import DataPathKind
 from ipc.value import value
@@ -23,7 +23,7 @@ from supervisor.errors import FileMissing, FileRefused, NotConfigured, StartFail
 from supervisor.instance import Instance
 from supervisor.start_policy import Candidate, StartPolicies
 
-START_WITHIN_S = patient(10.0)
+START_WITHIN_S = 10.0
 
 
 @value
@@ -41,13 +41,15 @@ class Startup:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._holdings = instance.holdings
-        self._deadline = time.monotonic() + START_WITHIN_S
+        self._started_at = time.monotonic()
+        self._within_s = patient(START_WITHIN_S)
         self._policies = StartPolicies(instance.reloads.generations, only_backup=instance.settings.backup)
 
     def run(self) -> Started:
         """Starts everything; StartFailed from any step."""
         try:
             first = self._policies.first()
+            self._within_s = for_policy(START_WITHIN_S, size_bytes=len(first.file.content))
             self._open()
         except FileMissing as error:
             raise NotConfigured(str(error)) from error
@@ -127,7 +129,7 @@ class Startup:
 
     def _until(self, what: str, done: Callable[[], bool]) -> None:
         """Waits; StartFailed if something goes wrong meanwhile, or the time is over."""
-        self._instance.wait(lambda: done() or self._is_hopeless(), self._deadline - time.monotonic())
+        self._instance.wait(lambda: done() or self._is_hopeless(), self._started_at + self._within_s - time.monotonic())
         if self._instance.start_error:
             raise StartFailed(*self._instance.start_error)
         if self._holdings.data_path.failure:
@@ -135,7 +137,7 @@ class Startup:
         if self._instance.stop_reason:
             raise StartFailed(f"stopped while it started: {self._instance.stop_reason}")
         if not done():
-            raise StartFailed(f"not started within {START_WITHIN_S:g} s: it waited for {what}")
+            raise StartFailed(f"not started within {self._within_s:.0f} s: it waited for {what}")
 
     def _is_hopeless(self) -> bool:
         instance = self._instance
@@ -149,7 +151,7 @@ class Startup:
 
     def _failing(self) -> tuple[Child, ...]:
         """The roles that died too often, or, when the time is over, that died at all and are not up."""
-        late = time.monotonic() >= self._deadline
+        late = time.monotonic() >= self._started_at + self._within_s
         return tuple(
             child
             for child in self._started()

@@ -7,6 +7,7 @@ from ipc.patience import patient
 
 INTERVAL_S = 2.0
 SILENCE_S = patient(10.0)
+"""A large policy adds to it: while a role works on one it can't answer."""
 UNRESPONSIVE_S = patient(3.0)
 """From here on status names a role that owes an answer: well above the time that a busy one takes."""
 
@@ -56,8 +57,8 @@ class Watchdog:
             return 0.0
         return now - watched.unanswered_since
 
-    def tick(self, now: float) -> tuple[str, ...]:
-        """Asks everybody; the roles that have been silent for too long."""
+    def tick(self, now: float, more_s: float = 0.0) -> tuple[str, ...]:
+        """Asks everybody; the roles that have been silent for too long, which is `more_s` longer than usual."""
         late = self._stood_still(now)
         self._last_tick = now
         self._sequence += 1
@@ -66,7 +67,7 @@ class Watchdog:
             if late and watched.unanswered_since is not None:
                 # Answers may wait unread.
                 watched.unanswered_since = now
-            if watched.unanswered_since is not None and now - watched.unanswered_since >= SILENCE_S:
+            if watched.unanswered_since is not None and now - watched.unanswered_since >= SILENCE_S + more_s:
                 silent.append(role)
                 continue
             self._ask(role, self._sequence)

@@ -78,6 +78,7 @@ def _content(path: str) -> bytes:
 def _roll_back(options: argparse.Namespace) -> int:
     # Here, not above: a history needs no supervisor.
     from ipc import messages as m
+    from ipc.patience import for_policy_file
     from ipsecctl import lockout, own_ssh
     from ipsecctl.client import ask
 
@@ -91,7 +92,8 @@ def _roll_back(options: argparse.Namespace) -> int:
         cut = lockout.by_reload(options.instance, kept[options.number])
         own_ssh.refuse(cut, allowed=options.cut_me_off or options.confirm > 0)
     command = m.RollbackCommand(generation=options.number, confirm_s=options.confirm)
-    done = ask(options.instance, command, ROLLBACK_WITHIN_S)
+    within_s = for_policy_file(ROLLBACK_WITHIN_S, kept.get(options.number, running))
+    done = ask(options.instance, command, within_s)
     for line in done.lines:
         print(line)
     return done.exit_code

@@ -5,7 +5,8 @@ import dataclasses
 import json
 
 from ipc import messages as m
-from ipsecctl import lock_file, lockout, own_ssh
+from ipc.patience import for_policy_file
+from ipsecctl import lock_file, lockout, own_ssh, saved
 from ipsecctl.client import ask
 from ipsecctl.errors import CommandError
 from ipsecctl.output import count, table
@@ -21,7 +22,8 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError("IPsec is not running")
     if not options.dry_run:
         own_ssh.refuse(lockout.by_reload(options.instance), allowed=options.cut_me_off or options.confirm > 0)
-    done = ask(options.instance, m.ReloadCommand(dry_run=options.dry_run, confirm_s=options.confirm), RELOAD_WITHIN_S)
+    within_s = for_policy_file(RELOAD_WITHIN_S, saved.spd_path_of(options.instance))
+    done = ask(options.instance, m.ReloadCommand(dry_run=options.dry_run, confirm_s=options.confirm), within_s)
     if options.json:
         print(json.dumps(dataclasses.asdict(done), indent=2))
         return done.exit_code

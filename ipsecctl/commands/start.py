@@ -5,7 +5,8 @@ import os
 import subprocess
 
 from ipc import kept
-from ipc.patience import patient
+from ipc.generations import backup_of
+from ipc.patience import for_policy_file
 from ipc.roles import module_command
 from ipsecctl import exit_codes, lock_file, lockout, own_ssh, pending, secure_mode
 from ipsecctl.arguments import DEFAULT_SPD
@@ -17,8 +18,8 @@ from ipsecctl.modules import environment
 from ipsecctl.record import Record
 
 ALREADY_RUNNING = "ipsecd is already running"
-START_WITHIN_S = patient(30.0)
-"""The supervisor gives itself ten seconds, and some more to undo a start that failed."""
+START_WITHIN_S = 30.0
+"""The supervisor gives itself ten seconds, and some more to undo a start that failed; a large policy adds to both."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -93,6 +94,9 @@ def _run_ipsecd(instance: str, spd: str | None, record: Record, daemon_options: 
     arguments = ["-d", "--instance", instance, *daemon_options]
     if spd is not None:
         arguments += ["-f", spd]
+    within_s = max(
+        for_policy_file(START_WITHIN_S, path) for path in (spd or DEFAULT_SPD, backup_of(spd or DEFAULT_SPD))
+    )
     try:
         done = subprocess.run(
             module_command("supervisor", *arguments),
@@ -102,11 +106,11 @@ def _run_ipsecd(instance: str, spd: str | None, record: Record, daemon_options: 
             text=True,
             errors="replace",
             env=environment(),
-            timeout=START_WITHIN_S,
+            timeout=within_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        record.say(f"ipsecctl: ipsecd did not say within {START_WITHIN_S:g} s whether it has started")
+        record.say(f"ipsecctl: ipsecd did not say within {within_s:.0f} s whether it has started")
         return exit_codes.STRANGE
     record.say(*done.stdout.splitlines())
     if done.returncode == exit_codes.NOT_CONFIGURED:

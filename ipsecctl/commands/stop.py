@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ipc import messages as m
 from ipc import status_socket
-from ipc.patience import patient
+from ipc.patience import for_policy, patient
 from ipc.roles import Role
 from ipsecctl import exit_codes, lock_file, lockout, own_ssh, pending, processes, saved
 from ipsecctl.asker import asker
@@ -15,8 +15,9 @@ from ipsecctl.cleanup import clean_up, end_processes, wait_until_gone
 from ipsecctl.client import ask
 from ipsecctl.errors import NoAnswer
 from ipsecctl.record import Record
+from ipsecctl.report import parse
 
-STOP_WITHIN_S = patient(15.0)
+STOP_WITHIN_S = 15.0
 SIGN_OF_LIFE_WITHIN_S = patient(2.0)
 
 
@@ -48,7 +49,8 @@ def stop(instance: str, record: Record, before: Callable[[], None] = lambda: Non
         return exit_codes.STRANGE
     started_at = time.monotonic()
     supervisor = next((one for one in processes.find(instance) if one.role is Role.SUPERVISOR), None)
-    if _ask(instance, record) and wait_until_gone(supervisor, instance, started_at + STOP_WITHIN_S):
+    within_s = _within_s(instance, record)
+    if _ask(instance, record, within_s) and wait_until_gone(supervisor, instance, started_at + within_s):
         # Whoever is left was none of the supervisor's.
         _say(record, end_processes(instance))
         record.detail(f"stopped in {time.monotonic() - started_at:.1f} s")
@@ -59,12 +61,23 @@ def stop(instance: str, record: Record, before: Callable[[], None] = lambda: Non
     return exit_codes.STRANGE
 
 
-def _ask(instance: str, record: Record) -> bool:
-    """Whether the supervisor said that it has stopped."""
+def _within_s(instance: str, record: Record) -> float:
+    """How long a stop may take: a large policy is more to remove. 0 if the supervisor gives no sign of life."""
     try:
-        status_socket.ask(instance, SIGN_OF_LIFE_WITHIN_S)
-        _say(record, ask(instance, m.StopCommand(), STOP_WITHIN_S).lines)
-    except (NoAnswer, status_socket.NoStatus) as error:
+        report = parse(status_socket.ask(instance, SIGN_OF_LIFE_WITHIN_S))
+    except status_socket.NoStatus as error:
+        record.say(f"ipsecctl: no answer from the supervisor: {error}")
+        return 0.0
+    return for_policy(STOP_WITHIN_S, rules=report.policy.rules if report.policy is not None else 0)
+
+
+def _ask(instance: str, record: Record, within_s: float) -> bool:
+    """Whether the supervisor said `within_s` that it has stopped."""
+    if not within_s:
+        return False
+    try:
+        _say(record, ask(instance, m.StopCommand(), within_s).lines)
+    except NoAnswer as error:
         record.say(f"ipsecctl: no answer from the supervisor: {error}")
         return False
     return True

@@ -8,6 +8,7 @@ import pytest
 from ipc import messages as m
 from ipc.generations import generations
 from ipc.loop import Loop, Timer
+from ipc.patience import for_policy
 from ipc.types import DataPathKind, IpForward, Mode
 from supervisor.files import read_policy
 from supervisor.generations import Generations
@@ -183,7 +184,7 @@ def test_a_loader_that_says_nothing_ends_the_reload(world: World) -> None:
     heard: list[bool] = []
     world.reloads.reload(lambda in_force, _lines: heard.append(in_force))
     assert heard == []
-    world.loop.advance(RELOAD_WITHIN_S)
+    world.loop.advance(for_policy(RELOAD_WITHIN_S, size_bytes=1000))
     assert heard == [False]
 
 
