@@ -316,8 +316,10 @@ def pump(context: Context, sa: IkeSa) -> None:
     while sa.wishes and window.pending is None and window.preparing is None and sa.state is not State.CLOSED:
         wish = _next_wish(context, sa)
         if wish is None:
-            return
+            break
         _prepare(context, sa, wish)
+    if sa.state is not State.CLOSED and (sa.wishes or window.preparing is not None):
+        context.mark_changed(sa)  # who takes over wants it too
 
 
 def _next_wish(context: Context, sa: IkeSa) -> Wish | None:

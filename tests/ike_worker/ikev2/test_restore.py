@@ -45,6 +45,34 @@ SCENARIOS: dict[str, tuple[Callable[[World], None], int]] = {
 }
 
 
+def test_what_waits_for_a_request_under_way_is_done_by_the_next_one() -> None:
+    world = connected()
+    world.loss = 1.0
+    world.alice.engine.rekey_ike_sa(world.alice.ike_spis[0], world.now)
+    world.run(0.1)
+    world.alice.engine.delete_child(first_spi(world.alice), world.now)
+    world.run(0.1)
+    world.alice.kill_and_restore()
+    world.loss = 0.0
+    world.run(10)
+    world.agree(0)
+    assert len(world.alice.store) == len(world.bob.store) == 1
+
+
+def test_what_is_being_put_together_is_asked_by_the_next_one() -> None:
+    """The kernel tells of a soft lifetime only once."""
+    world = connected()
+    first = first_spi(world.alice)
+    world.alice.answer_events = False
+    world.alice.engine.child_expired(first, False, world.now)
+    world.run(0.1)
+    world.alice.answer_events = True
+    world.alice.kill_and_restore()
+    world.run(10)
+    world.agree(1)
+    assert first_spi(world.alice) != first
+
+
 @pytest.mark.parametrize("victim", ["alice", "bob"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_killed_after_any_step_it_goes_on(scenario: str, victim: str) -> None:
