@@ -49,6 +49,9 @@ class Reason(enum.Enum):
     """No rule is about it as it comes in, so that what is done with it as it leaves decides."""
     LEFT_TUNNEL = "left a tunnel"
     """No rule is about it as it leaves; that it came by the SA it should is enough."""
+    LED_ASIDE = "led aside"
+    """The user-space data path leads it to the tunnel of the rule, and that does not take it: the way is chosen by
+    addresses, protocol and ports, not by ICMP types."""
     LOOPBACK = "loopback"
     """The kernel asks no policy about it."""
     NEIGHBOUR_DISCOVERY = "neighbour discovery"
@@ -100,21 +103,22 @@ class Decision:
         return not any(step.possible for step in self.steps)
 
 
-def decide(policy: Policy, packet: Packet, *, secure: bool = False) -> Decision:
+def decide(policy: Policy, packet: Packet, *, secure: bool = False, userspace: bool = False) -> Decision:
     """What is done with `packet` under `policy`, whether or not it is in force.
 
-    In secure mode what no rule matches is dropped, whatever the policy says of it.
+    In secure mode what no rule matches is dropped, whatever the policy says of it. With the user-space data path what
+    leaves is led to a tunnel before its interface is known, and whatever its ICMP type.
     """
     unmatched = Unmatched.DISCARD if secure else policy.unmatched
     rules = [rule for rule in policy.kernel_rules if not rule.unmatched]
     if packet.direction is not Direction.FORWARD:
-        return Decision(steps=(_look_up(rules, unmatched, packet, packet.direction),))
-    inward = _look_up(rules, unmatched, packet, Direction.FORWARD)
+        return Decision(steps=(_look_up(rules, unmatched, packet, packet.direction, userspace),))
+    inward = _look_up(rules, unmatched, packet, Direction.FORWARD, userspace)
     if inward.reason is Reason.UNMATCHED and _may_enter_tunnel(rules, packet):
         inward = replace(inward, action=Action.BYPASS, reason=Reason.AS_IT_LEAVES)
     if inward.action is Action.DISCARD:
         return Decision(steps=(inward,))
-    outward = _look_up(rules, unmatched, packet, Direction.OUT)
+    outward = _look_up(rules, unmatched, packet, Direction.OUT, userspace)
     if outward.reason is Reason.UNMATCHED and inward.action is Action.PROTECT:
         outward = replace(outward, action=Action.BYPASS, reason=Reason.LEFT_TUNNEL)
     return Decision(steps=(inward, outward))
@@ -128,8 +132,11 @@ def _may_enter_tunnel(rules: Sequence[KernelRule], packet: Packet) -> bool:
     )
 
 
-def _look_up(rules: Sequence[KernelRule], unmatched: Unmatched, packet: Packet, direction: Direction) -> Step:
-    seen = _Seen(packet, outward=direction is Direction.OUT)
+def _look_up(
+    rules: Sequence[KernelRule], unmatched: Unmatched, packet: Packet, direction: Direction, userspace: bool
+) -> Step:
+    outward = direction is Direction.OUT
+    seen = _Seen(packet, outward=outward, led=outward and userspace)
     exempt = _exempt(packet, seen)
     if exempt is not None:
         return Step(direction=direction, action=Action.BYPASS, reason=exempt, rule=None)
@@ -141,6 +148,14 @@ def _look_up(rules: Sequence[KernelRule], unmatched: Unmatched, packet: Packet, 
             possible.append(rule)
         elif fit:
             matching.append(rule)
+        elif not matching and seen.is_led_aside_by(rule):
+            return Step(
+                direction=direction,
+                action=Action.DISCARD,
+                reason=Reason.LED_ASIDE,
+                rule=rule,
+                possible=tuple(possible),
+            )
     if not matching:
         action = Action.DISCARD if unmatched is Unmatched.DISCARD else Action.BYPASS
         return Step(direction=direction, action=action, reason=Reason.UNMATCHED, rule=None, possible=tuple(possible))
@@ -169,13 +184,15 @@ def _exempt(packet: Packet, seen: "_Seen") -> Reason | None:
 class _Seen:
     """A packet with its ends told apart, local and remote."""
 
-    def __init__(self, packet: Packet, *, outward: bool) -> None:
+    def __init__(self, packet: Packet, *, outward: bool, led: bool) -> None:
         ends = (packet.source, packet.destination)
         ports = (packet.source_port, packet.destination_port)
         self._local, self._remote = ends if outward else ends[::-1]
         self.local_port, self._remote_port = ports if outward else ports[::-1]
         self._packet = packet
         self._outward = outward
+        self._led = led
+        """The user-space data path takes it before the policies are asked."""
 
     def fits(self, rule: KernelRule) -> bool | None:
         """Whether `rule` matches; None if that hangs on what is not said of the packet."""
@@ -186,8 +203,16 @@ class _Seen:
             return False
         return None if None in answers else True
 
+    def is_led_aside_by(self, rule: KernelRule) -> bool:
+        """Whether it goes to the tunnel of a rule only because that is about other ICMP types."""
+        if not self._led or rule.action is not Action.PROTECT or self._packet.icmp_type is None:
+            return False
+        if not (_holds(rule.local, self._local) and _holds(rule.remote, self._remote)):
+            return False
+        return any(layer.protocol == self._packet.protocol for layer in rule.next_layers)
+
     def _fits_interface(self, rule: KernelRule) -> bool | None:
-        if not rule.interface:
+        if not rule.interface or (self._led and rule.action is Action.PROTECT):
             return True
         forwarded = self._packet.direction is Direction.FORWARD
         if self._outward and self._local.version == 6:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ipc import default_policies, status_socket
-from ipc.types import Action, Direction, IpAddress
+from ipc.types import Action, DataPathKind, Direction, IpAddress
 from ipsecctl import exit_codes, lock_file, policy_check
 from ipsecctl.arguments import DEFAULT_SPD
 from ipsecctl.errors import CommandError
@@ -67,6 +67,7 @@ def explain(options: argparse.Namespace) -> _Answer:
     running = report.policy if report is not None else None
     path = os.path.abspath(options.file) if options.file else running.path if running else DEFAULT_SPD
     checked = policy_check.check(path)
+    userspace = report.data_path.kind == "userspace" if report is not None and report.data_path else False
     secure = _secure(report)
     notes = ["secure mode is on: what no rule matches is dropped"] if secure else []
     if running is not None and checked.policy.sha256.hex() != running.sha256:
@@ -74,7 +75,12 @@ def explain(options: argparse.Namespace) -> _Answer:
     return _Answer(
         path=path,
         packet=packet,
-        decision=decide(checked.policy, packet, secure=secure),
+        decision=decide(
+            checked.policy,
+            packet,
+            secure=secure,
+            userspace=userspace or checked.policy.data_path is DataPathKind.USERSPACE,
+        ),
         checked=checked,
         report=report,
         note="; ".join(notes),
@@ -219,6 +225,11 @@ def _rule(answer: _Answer, step: "Step") -> str:
 
 
 def _action(answer: _Answer, step: "Step") -> str:
+    if step.reason.value == "led aside":
+        return (
+            "discard: the user-space data path leads it to the rule's tunnel, which is for other ICMP types, "
+            "and drops it there"
+        )
     if step.action is Action.DISCARD:
         return "discard: it is dropped"
     if step.action is Action.BYPASS:

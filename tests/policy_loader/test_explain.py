@@ -104,6 +104,28 @@ def test_icmp_is_matched_by_type_and_code() -> None:
         assert names(decide(both, asked))[0] == [expected]
 
 
+def test_the_user_space_data_path_leads_a_packet_to_the_tunnel_before_type_and_interface_are_asked() -> None:
+    pings = LAN.replace('"lan"', '"pings"') + '\nprotocol = "icmp"'
+    rules = policy(f'{pings}\nicmp_type = ["echo-request", "echo-reply"]', PING)
+    icmp = {"protocol": 1, "source_port": None, "destination_port": None}
+    timestamp, echo = packet(icmp_type=13, **icmp), packet(icmp_type=8, **icmp)
+    assert decide(rules, timestamp).action is Action.BYPASS
+    for asked in (timestamp, packet(icmp_type=13, direction=Direction.FORWARD, **icmp)):
+        led = decide(rules, asked, userspace=True).deciding
+        assert (led.action, led.reason, led.direction) == (Action.DISCARD, Reason.LED_ASIDE, Direction.OUT)
+        assert led.rule is not None and led.rule.name == "pings"
+    assert decide(rules, echo, userspace=True).action is Action.PROTECT
+    assert decide(rules, packet("10.9.0.5", icmp_type=13, **icmp), userspace=True).action is Action.BYPASS
+    comes = packet("10.2.0.9", "10.1.0.5", direction=Direction.IN, icmp_type=13, **icmp)
+    assert decide(rules, comes, userspace=True).action is Action.BYPASS
+    before = policy(PING, f'{pings}\nicmp_type = "echo-request"')
+    assert decide(before, timestamp, userspace=True).action is Action.BYPASS
+    there = policy(f'{LAN}\ninterface = "eth0"')
+    elsewhere = packet(interface="eth1")
+    assert decide(there, elsewhere).deciding.reason is Reason.UNMATCHED
+    assert decide(there, elsewhere, userspace=True).action is Action.PROTECT
+
+
 def test_a_forwarded_packet_is_looked_up_as_it_comes_and_as_it_leaves() -> None:
     leaving = decide(policy(LAN), packet(direction=Direction.FORWARD))
     assert [(step.direction, step.action) for step in leaving.steps] == [

@@ -1,5 +1,8 @@
 """What only running instances show of the policy language: any peers, names not found, templates, manual keys."""
 
+import socket
+import struct
+
 import pytest
 
 from ipc.roles import Role
@@ -88,8 +91,20 @@ def test_t45_t46_a_peer_from_anywhere_under_shared_templates_gets_what_it_asks_f
             lambda: ping(two.wire.left, RIGHT, source=LEFT, wait_s=1.0).received == 1,
             timeout_s=60.0,
         )
+        # ICMP of another type between the same addresses is dropped, as `explain` says.
+        two.wire.right.call(send_timestamp_request)
+        asked = ("--src", RIGHT, "--dst", LEFT, "--proto", "icmp", "--icmp-type", "timestamp-request")
+        assert "the user-space data path leads it to the rule's tunnel" in two.right.ctl("explain", *asked)
+        assert ping(two.wire.left, RIGHT, source=LEFT, wait_s=10.0).lost == 0
         two.capture.stop()
         two.capture.assert_nothing_clear()
+
+
+def send_timestamp_request() -> None:
+    """From the right gateway's inner address, ICMP type 13."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+        raw.bind((RIGHT, 0))
+        raw.sendto(struct.pack("!BBHHHIII", 13, 0, 0xF2FD, 1, 1, 0, 0, 0), (LEFT, 0))
 
 
 def manual(own: str, other: str, local: str, remote: str, keys: tuple[str, str]) -> str:
