@@ -42,6 +42,10 @@ __all__ = ["Changes", "Datagram", "Endpoint", "Engine"]
 
 log = logging.getLogger(__name__)
 
+STARTED_AT_ONCE = 64
+START_INTERVAL_S = 0.1
+"""So many at-start rules are negotiated at a time: thousands at once would be answered when we have asked again."""
+
 
 @value
 class Changes:
@@ -227,8 +231,11 @@ class Engine:
         """
         context = self._enter(now)
         at_start = demand.at_start(context)
-        for rule_id in demand.to_begin(context, at_start - self._started):
-            self.initiate(rule_id, now, keep_up=True)
+        for place, rule_id in enumerate(demand.to_begin(context, at_start - self._started)):
+            if place < STARTED_AT_ONCE:
+                self.initiate(rule_id, now, keep_up=True)
+            else:
+                context.upkeep.want(rule_id, now + place // STARTED_AT_ONCE * START_INTERVAL_S)
         self._started = at_start
 
     def end_rule(self, rule_id: int, now: float, *, order: int = 0) -> None:
@@ -415,9 +422,9 @@ class Engine:
         return elsewhere.news(self._context, changes.changed, changes.gone)
 
     def take_new_failures(self) -> bool:
-        """Whether `memory` holds failures that it did not hold when this was last called."""
-        failures = self._context.reasons.failures
-        changed, failures.changed = failures.changed, False
+        """Whether `memory` holds failures that it did not hold when this was last called, or lacks what is done."""
+        failures, upkeep = self._context.reasons.failures, self._context.upkeep
+        changed, failures.changed, upkeep.settled = failures.changed or upkeep.settled, False, False
         return changed
 
     def memory(self) -> Memory:

@@ -4,6 +4,7 @@ RFC 7296 leaves to the policy what follows when a peer closes an SA or is silent
 packet negotiates anew, or we do at once, or nobody does until an operator or the peer says so.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -26,38 +27,46 @@ class Upkeep:
 
     def __init__(self) -> None:
         self._tries: dict[int, _Try] = {}
+        self._next_due = math.inf
+        """The earliest of them."""
         self.cleared: set[int] = set()
         """Those for which packets do not make us negotiate."""
         self.left: set[int] = set()
         """Those that were ended, by whomever, and are not brought up again by a start."""
         self.changed = False
         """One of these two, or `wanted`, since somebody set it to False."""
+        self.settled = False
+        """Only that `wanted` has become less, by rules that stand now. That need not be known at once: they stand."""
 
     @property
     def wanted(self) -> set[int]:
         """Those that are tried until they have a Child SA."""
         return set(self._tries)
 
-    def want(self, rule_id: int) -> None:
-        """It is to have a Child SA: whoever calls tries now; this tries again until there is one."""
+    def want(self, rule_id: int, at: float = math.inf) -> None:
+        """It is to have a Child SA: whoever calls tries now, or it is tried `at`; and again until there is one."""
         self._revive(rule_id)
         self.changed = self.changed or rule_id not in self._tries
-        self._tries[rule_id] = _Try(float("inf"), FIRST_RETRY_S)
+        self._tries[rule_id] = _Try(at, FIRST_RETRY_S)
+        self._next_due = min(self._next_due, at)
 
     def failed(self, rule_id: int, now: float) -> None:
         """A try came to nothing."""
         one = self._tries.get(rule_id)
         if one is not None:
             one.at, one.delay_s = now + one.delay_s, min(2 * one.delay_s, LAST_RETRY_S)
+            self._next_due = min(self._next_due, one.at)
 
     def stands(self, rule_id: int) -> None:
         """It has one, whoever asked for it."""
-        self._forget_tries(rule_id)
+        self.settled = self._forget_tries(rule_id) or self.settled
         self._revive(rule_id)
 
-    def _forget_tries(self, rule_id: int) -> None:
-        if self._tries.pop(rule_id, None) is not None:
-            self.changed = True
+    def _forget_tries(self, rule_id: int) -> bool:
+        one = self._tries.pop(rule_id, None)
+        if one is not None and not math.isinf(one.at):
+            self._look_when()
+        return one is not None
 
     def _revive(self, rule_id: int) -> None:
         self.changed = self.changed or rule_id in self.left
@@ -86,17 +95,24 @@ class Upkeep:
         """There is a new policy."""
         kept = set(rule_ids)
         self._tries = {rule_id: one for rule_id, one in self._tries.items() if rule_id in kept}
+        self._look_when()
         self.cleared &= kept
         self.left &= kept
 
     @property
     def next_due(self) -> float:
         """When the next one is to be tried again."""
-        return min((one.at for one in self._tries.values()), default=float("inf"))
+        return self._next_due
 
     def take_due(self, now: float) -> list[int]:
         """Those whose time has come; they are being tried."""
+        if now < self._next_due:
+            return []
         due = [rule_id for rule_id, one in self._tries.items() if one.at <= now]
         for rule_id in due:
-            self._tries[rule_id].at = float("inf")
+            self._tries[rule_id].at = math.inf
+        self._look_when()
         return due
+
+    def _look_when(self) -> None:
+        self._next_due = min((one.at for one in self._tries.values()), default=math.inf)
