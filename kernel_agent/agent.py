@@ -437,7 +437,8 @@ class Agent:
 
     def _all_synchronised(self) -> bool:
         count = self._use.ike_workers if self._use is not None else 1
-        return sum(state.synchronised for state in self._workers.values()) >= count
+        states = (self._workers.get(process_name(Role.IKE_WORKER, index).encode()) for index in range(count))
+        return all(state is not None and state.synchronised for state in states)
 
     def on_allocate_spi(self, message: m.AllocateSpi, worker: bytes = FIRST_WORKER) -> None:
         """Random numbers of our choice: a worker can't take those of another SA."""

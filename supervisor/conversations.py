@@ -194,6 +194,8 @@ class Conversations:
             self._channels.send(Role.IKE_WORKER, m.Elsewhere(news=news), worker.encode())
         for chunk in self._holdings.store_of(worker).restore(self._holdings.ike_workers):
             self._channels.send(Role.IKE_WORKER, chunk, worker.encode())
+        for news in self._holdings.standing.started_anew():
+            self._channels.send(Role.IKE_WORKER, m.Elsewhere(news=news), worker.encode())
 
     def _on_sender_misbehaved(self, reporter: str, message: m.SenderMisbehaved) -> None:
         link = next((link for link in LINKS if link.name == message.link), None)

@@ -1,7 +1,7 @@
 """The checkpoints of IKE SAs, in memory, and what a worker knows beside them: what one that died needs to go on.
 
-The supervisor does not look into a snapshot; it holds traffic keys. The store is bounded, since the worker that fills it
-may have been broken into.
+The supervisor does not look into a snapshot; it holds traffic keys. The store is bounded, since the worker that fills
+it may have been broken into.
 """
 
 from collections.abc import Iterator

@@ -25,7 +25,9 @@ class Desk:
         self.to_worker: list[w.OperatorWish] = []
         self.told: list[tuple[bytes, Any]] = []
         self.worker_ready = True
-        self.wishes = OperatorWishes(self.loop, self._wish, self._tell, lambda: ("ike_worker",) if self.worker_ready else ())
+        self.wishes = OperatorWishes(
+            self.loop, self._wish, self._tell, lambda: ("ike_worker",) if self.worker_ready else ()
+        )
 
     def _wish(self, _worker: str, message: object) -> bool:
         assert isinstance(message, w.OperatorWish)
@@ -133,4 +135,76 @@ def test_so_many_wait_and_no_more() -> None:
     for _ in range(MAX_OPEN + 1):
         desk.ask(w.OperatorVerb.UP)
     assert len(desk.to_worker) == MAX_OPEN
+    assert desk.done().exit_code == 1
+
+
+class Desks(Desk):
+    """The same with two workers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        workers = ("ike_worker", "ike_worker-1")
+        self.wishes = OperatorWishes(self.loop, self._wish, self._tell, lambda: workers)
+
+    def say(self, worker: int, message: object) -> None:
+        self.wishes.worker_handlers()[type(message)](message, b"ike_worker-1" if worker else b"ike_worker")
+
+
+def test_all_workers_are_asked_and_one_that_has_nothing_says_nothing() -> None:
+    desk = Desks()
+    number = desk.ask(w.OperatorVerb.REKEY, "lan")
+    assert len(desk.to_worker) == 2
+    desk.say(0, w.WishEnded(request_id=number, done=False, lines=("lan has no SA",), nothing=True))
+    assert desk.told == []
+    desk.say(0, w.WishEnded(request_id=number, done=True, lines=("said twice",)))
+    assert desk.told == []
+    desk.say(1, w.WishEnded(request_id=number, done=True, lines=("1 Child SAs are rekeyed",)))
+    assert (desk.done().exit_code, desk.done().lines) == (0, ("1 Child SAs are rekeyed",))
+
+
+def test_a_failure_in_one_worker_is_the_end_of_all_of_it() -> None:
+    desk = Desks()
+    number = desk.ask(w.OperatorVerb.DOWN, "lan")
+    desk.say(0, w.WishEnded(request_id=number, done=True, lines=("lan is down",)))
+    desk.say(1, w.WishEnded(request_id=number, done=False, lines=("not done within 1 s",)))
+    assert (desk.done().exit_code, desk.done().lines) == (1, ("not done within 1 s",))
+
+
+def test_nothing_anywhere_is_said_once() -> None:
+    desk = Desks()
+    number = desk.ask(w.OperatorVerb.REKEY, "lan")
+    for worker in (0, 1):
+        desk.say(worker, w.WishEnded(request_id=number, done=False, lines=("lan has no SA",), nothing=True))
+    assert (desk.done().exit_code, desk.done().lines) == (1, ("lan has no SA",))
+
+
+def test_lists_of_all_workers_are_one() -> None:
+    desk = Desks()
+    number = desk.ask(w.OperatorVerb.LIST)
+    for worker, last in ((0, False), (1, True), (1, True), (0, True)):
+        desk.say(worker, w.SasListed(request_id=number, ike_sas=(), last=last))
+    assert [message.last for _, message in desk.told] == [False, False, True]
+
+
+def test_the_newest_failure_of_all_workers_comes_first() -> None:
+    desk = Desks()
+    number = desk.ask(w.OperatorVerb.WHY)
+    past = w.PastFailure(failure=FAILURE, age_s=9.0)
+    desk.say(0, w.FailureTold(request_id=number, failure=FAILURE, age_s=5.0, earlier=(past,)))
+    desk.say(1, w.FailureTold(request_id=number, failure=FAILURE, age_s=3.0))
+    ((_, message),) = desk.told
+    assert (message.age_s, [one.age_s for one in message.earlier]) == (3.0, [5.0, 9.0])
+    number = desk.ask(w.OperatorVerb.WHY)
+    desk.say(0, w.WishEnded(request_id=number, done=True, lines=("nothing has failed",)))
+    desk.say(1, w.FailureTold(request_id=number, failure=FAILURE, age_s=3.0))
+    assert isinstance(desk.told[-1][1], w.FailureTold)
+
+
+def test_a_worker_that_dies_ends_only_what_it_has_not_answered() -> None:
+    desk = Desks()
+    number = desk.ask(w.OperatorVerb.DOWN, "lan")
+    desk.say(0, w.WishEnded(request_id=number, done=True, lines=("lan is down",)))
+    desk.wishes.worker_went("ike_worker")
+    assert desk.told == []
+    desk.wishes.worker_went("ike_worker-1")
     assert desk.done().exit_code == 1
