@@ -190,7 +190,11 @@ class Instance:
 
     def _role_of(self, pid: int) -> RunningRole | None:
         with contextlib.suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+            with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
+                line = file.read()
+            if os.fsencode(self.directory) not in line:
+                return None
+            words = line.decode(errors="replace").split("\0")
             if str(self.directory) not in words:
                 return None
             modules = {module: role for role, module in MODULES.items()}
