@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from ipc import codec
 from ipc import messages as m
 from ipc.channel import Channel, Handler
 from ipc.errors import PeerGone
 from ipc.links import LOADER_AGENT, LOADER_WORKER
 from ipc.loop import Timer
-from ipc.patience import patient
+from ipc.patience import for_policy, patient
 from ipc.process import RoleProcess
 from ipc.roles import Role, name_of, process_name
 from ipc.value import value
@@ -38,9 +39,7 @@ from policy_loader.sources.file import SourceFile
 log = logging.getLogger(__name__)
 
 ANSWER_WAIT_S = patient(5.0)
-"""How long the supervisor has for the files and hosts that a policy names, and the agent for a policy ..."""
-AGENT_WAIT_PER_RULE_S = 0.005
-"""... of few rules; for each rule it has so much more."""
+"""How long the supervisor has for the files and hosts that a policy names, and the agent for a policy of few rules."""
 
 LONGEST_REASON = 2000
 """Why a peer is not authenticated, in characters: names in its certificates may be long."""
@@ -192,6 +191,7 @@ class Loader:
         """Has the agent look whether the kernel would take it."""
         self._checking = _Given(generation=generation, timer=self._call_if_late(generation, self._on_check_late))
         self._send_check(generation)
+        _encode_for_worker(generation)
 
     def _send_check(self, generation: _Generation) -> None:
         try:
@@ -268,8 +268,8 @@ class Loader:
             self._give_up(f"the kernel agent can't be told: {error}")
 
     def _call_if_late(self, generation: _Generation, on_late: Callable[[], None]) -> Timer:
-        wait_s = ANSWER_WAIT_S + AGENT_WAIT_PER_RULE_S * len(generation.loaded.policy.kernel_rules)
-        return self._loop.call_later(wait_s, on_late)
+        more_s = for_policy(0.0, rules=len(generation.loaded.policy.kernel_rules))
+        return self._loop.call_later(ANSWER_WAIT_S + more_s, on_late)
 
     def _on_policy_installed(self, answer: m.PolicyInstalled, _peer: bytes) -> None:
         checked = self._end_checking(answer.generation)
@@ -447,6 +447,12 @@ def _send_negotiation_rules(link: Channel, generation: _Generation, worker: byte
     for rules in _chunks(policy.negotiation_rules):
         link.send(m.AddNegotiationRule(generation=generation.number, rules=rules), worker)
     link.send(m.CommitPolicy(generation=generation.number, rules=len(policy.negotiation_rules)), worker)
+
+
+def _encode_for_worker(generation: _Generation) -> None:
+    """While the agent is at work: what the worker will be told is remembered in its encoded form (`codec`)."""
+    for rules in _chunks(generation.loaded.policy.negotiation_rules):
+        codec.encode(m.AddNegotiationRule(generation=generation.number, rules=rules))
 
 
 def _begin(generation: _Generation) -> m.BeginPolicy:
