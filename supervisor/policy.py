@@ -116,6 +116,11 @@ class PolicyKeeper:
         if self._loader_up:
             self._parse(policy)
 
+    def is_now_at(self, path: str) -> None:
+        """The policy in force was made the file at `path`."""
+        if self.in_force is not None:
+            self.in_force = dataclasses.replace(self.in_force, file=dataclasses.replace(self.in_force.file, path=path))
+
     def names(self, text: str) -> bool:
         """Whether a policy that the loader has to do with holds `text`, a path or a host name, in quotes."""
         policies = [policy for policy in (self.offered, self.in_force) if policy is not None]

@@ -216,6 +216,7 @@ class Reloads:
             for replacement in replacements:
                 replacement.commit()
             if replacements:
+                self._policy.is_now_at(self.generations.spd_path)
                 lines += (self.generations.put_templates_away(policy.file),)
         except OSError as error:
             _discard(replacements)

@@ -367,6 +367,7 @@ def test_a_rollback_puts_the_file_back_and_the_present_one_becomes_the_backup(wo
     world.reload("good two")
     world.reload("good three")
     assert world.roll_back(1).exit_code == 0
+    assert world.keeper.in_force is not None and world.keeper.in_force.file.path == str(world.spd)
     assert (world.in_force(), world.spd.read_text(), world.backup()) == ("good one", "good one", "good three")
     assert world.kept() == ["good one", "good two", "good three", "good one"]
     assert world.spd.stat().st_mode & 0o777 == 0o600
