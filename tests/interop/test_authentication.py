@@ -4,6 +4,7 @@ What each side begins has algorithms of its own, so that with `test_algorithms` 
 cipher and the group come together in some test, with either side as initiator.
 """
 
+import itertools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa as crypto_rsa
 
+from tests.interop import test_algorithms, test_strongswan
 from tests.lab import pki
 from tests.lab.capture import Capture, Exchange, Kind
 from tests.lab.debian import Unavailable
@@ -60,10 +62,6 @@ class Arrangement:
     local_auth: str
     remote_auth: str
     their_files: Mapping[str, bytes]
-    they_offer: Suite
-    """When they begin; ours allows nothing else then."""
-    we_offer: Suite
-    """When we begin."""
     our_id: str = LEFT_ID
     """As they write it."""
     their_id: str = RIGHT_ID
@@ -85,13 +83,13 @@ class Arrangement:
         ours = Pair(ike=suite.ike, esp=suite.esp, peer_settings="force_encapsulation = true")
         return ours.left_spd(auth=self.auth.replace("DIR", str(directory)), **self.spd_changes)
 
-    def connection(self) -> Connection:
+    def connection(self, *suites: Suite) -> Connection:
         return Connection(
             local_id=self.their_id,
             remote_id=self.wanted or self.our_id,
             psk="not used",
-            ike_proposals=f"{self.they_offer.ike}, {self.we_offer.ike}",
-            esp_proposals=f"{self.they_offer.esp}, {self.we_offer.esp}",
+            ike_proposals=", ".join(suite.ike for suite in suites),
+            esp_proposals=", ".join(suite.esp for suite in suites),
             settings=self.settings,
             fragment_bytes=self.fragment_bytes,
             local_auth=self.local_auth,
@@ -114,8 +112,6 @@ def by_certificate(
     theirs: Key,
     *,
     issuers: Sequence[Key],
-    they_offer: Suite,
-    we_offer: Suite,
     names: bool = True,
     stranger: bool = False,
 ) -> Arrangement:
@@ -146,8 +142,6 @@ def by_certificate(
             "x509ca/another.pem": pki.root("CN=Of theirs alone").pem,
             **{f"x509ca/below-{number}.pem": one.pem for number, one in enumerate(below)},
         },
-        they_offer=they_offer,
-        we_offer=we_offer,
     )
 
 
@@ -156,8 +150,6 @@ def rsa() -> Arrangement:
     one = by_certificate(
         *(new_key("rsa"), new_key("rsa")),
         issuers=[new_key("rsa")],
-        they_offer=GCM_X25519,
-        we_offer=CHACHA_P256,
         names=False,
     )
     # strongSwan writes a name in the order of its encoding, RFC 4514 in the opposite one.
@@ -175,7 +167,7 @@ def rsa() -> Arrangement:
 def rsa_chain() -> Arrangement:
     """Three authorities below the root, all of RSA-4096, through a path that takes no packet of over 700 bytes."""
     keys = [crypto_rsa.generate_private_key(65537, 4096) for _ in range(6)]
-    one = by_certificate(keys[0], keys[1], issuers=keys[2:], they_offer=CBC_MODP, we_offer=CBC_MODP)
+    one = by_certificate(keys[0], keys[1], issuers=keys[2:])
     return replace(
         one,
         fragment_bytes=576,
@@ -190,17 +182,13 @@ def ecdsa() -> Arrangement:
         new_key("p256"),
         new_key("p521"),
         issuers=[new_key("p384"), new_key("p256")],
-        they_offer=GCM_P256,
-        we_offer=CHACHA_MODP,
     )
     return replace(one, wanted="%any", logged=("(myself) with ECDSA_WITH_SHA512_DER",))
 
 
 def eddsa() -> Arrangement:
     """Ed25519 and Ed448 (RFC 8420)."""
-    one = by_certificate(
-        new_key("ed25519"), new_key("ed448"), issuers=[new_key("ed25519")], they_offer=GCM_MODP, we_offer=CBC_P256
-    )
+    one = by_certificate(new_key("ed25519"), new_key("ed448"), issuers=[new_key("ed25519")])
     return replace(one, logged=("(myself) with ED448", f"'{LEFT_ID}' with ED25519"))
 
 
@@ -217,19 +205,15 @@ def by_public_key() -> Arrangement:
             "pubkey/own.pem": public_pem(theirs),
             "pubkey/other.pem": public_pem(ours),
         },
-        they_offer=CHACHA_X25519,
-        we_offer=CCM_X448,
         our_id="@#00ff",
         their_id="@#01ff",
         spd_changes={"local_id": 'local_id = "keyid:00ff"', "remote_id": 'remote_id = "keyid:01ff"'},
     )
 
 
-def of_old(ours: str, theirs: str, *logged: str, we_offer: Suite) -> Arrangement:
+def of_old(ours: str, theirs: str, *logged: str) -> Arrangement:
     """strongSwan as it was before RFC 7427."""
-    one = by_certificate(
-        new_key(ours), new_key(theirs), issuers=[new_key(theirs)], they_offer=CBC_X25519, we_offer=we_offer
-    )
+    one = by_certificate(new_key(ours), new_key(theirs), issuers=[new_key(theirs)])
     return replace(
         one, auth=one.auth + "\nsha1_signatures = true", charon="signature_authentication = no", logged=logged
     )
@@ -237,7 +221,7 @@ def of_old(ours: str, theirs: str, *logged: str, we_offer: Suite) -> Arrangement
 
 def without_cert() -> Arrangement:
     """It sends no CERT payload, so we have its certificate in a file; it is of old too."""
-    one = of_old("p384", "p521", "(myself) with ECDSA-521", f"'{LEFT_ID}' with ECDSA-384", we_offer=GCM_P256)
+    one = of_old("p384", "p521", "(myself) with ECDSA-521", f"'{LEFT_ID}' with ECDSA-384")
     lines = (line for line in OUR_LINES.splitlines() if not line.startswith(("ca_files", "crl_files")))
     return replace(
         one,
@@ -247,20 +231,59 @@ def without_cert() -> Arrangement:
     )
 
 
-ARRANGEMENTS: Mapping[str, Callable[[], Arrangement]] = {
-    "rsa": rsa,
-    "rsa-chain": rsa_chain,
-    "ecdsa": ecdsa,
-    "eddsa": eddsa,
-    "public-key": by_public_key,
-    "rsa-of-old": lambda: of_old(
-        "rsa", "rsa", "(myself) with RSA signature", f"'{LEFT_ID}' with RSA signature", we_offer=CBC_P256
-    ),
-    "ecdsa-of-old": lambda: of_old(
-        "p256", "p256", "(myself) with ECDSA-256", f"'{LEFT_ID}' with ECDSA-256", we_offer=CHACHA_MODP
-    ),
-    "without-cert": without_cert,
+def rsa_of_old() -> Arrangement:
+    return of_old("rsa", "rsa", "(myself) with RSA signature", f"'{LEFT_ID}' with RSA signature")
+
+
+def ecdsa_of_old() -> Arrangement:
+    return of_old("p256", "p256", "(myself) with ECDSA-256", f"'{LEFT_ID}' with ECDSA-256")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One test: who authenticates how, and with which algorithms."""
+
+    arrange: Callable[[], Arrangement]
+    auth: str
+    they_offer: Suite
+    """When they begin; ours allows nothing else then."""
+    we_offer: Suite
+    """When we begin."""
+
+
+ROWS: Mapping[str, Row] = {
+    "rsa": Row(rsa, "RSA", GCM_X25519, CHACHA_P256),
+    "rsa-chain": Row(rsa_chain, "RSA", CBC_MODP, CBC_MODP),
+    "rsa-of-old": Row(rsa_of_old, "RSA", CBC_X25519, CBC_P256),
+    "ecdsa": Row(ecdsa, "ECDSA", GCM_P256, CHACHA_MODP),
+    "ecdsa-of-old": Row(ecdsa_of_old, "ECDSA", CBC_X25519, CHACHA_MODP),
+    "without-cert": Row(without_cert, "ECDSA", CBC_X25519, GCM_P256),
+    "eddsa": Row(eddsa, "Ed25519", GCM_MODP, CBC_P256),
+    "public-key": Row(by_public_key, "Ed25519", CHACHA_X25519, CCM_X448),
 }
+
+
+def choices(who: str, auth: str, ike: str) -> tuple[str, str, str, str]:
+    """What is chosen in one connection: who begins, how they authenticate, cipher, group."""
+    first, *_, group = ike.split("-")
+    cipher = next((word for word in ("gcm", "ccm", "ctr", "chacha") if word in first), "cbc")
+    return who, auth, cipher, group
+
+
+def test_each_two_choices_come_together_in_some_test() -> None:
+    tried = [choices("they", row.auth, row.they_offer.ike) for row in ROWS.values()]
+    tried += [choices("we", row.auth, row.we_offer.ike) for row in ROWS.values()]
+    tried += [choices("we" if one.we_begin else "they", "PSK", one.ike) for one in test_algorithms.CASES.values()]
+    tried.append(choices("we", "PSK", test_strongswan.OURS.ike))
+    wanted = (
+        ("we", "they"),
+        ("PSK", "RSA", "ECDSA", "Ed25519"),
+        ("gcm", "chacha", "cbc"),
+        ("x25519", "ecp256", "modp2048"),
+    )
+    for one, other in itertools.combinations(range(len(wanted)), 2):
+        pairs = {(row[one], row[other]) for row in tried}
+        assert set(itertools.product(wanted[one], wanted[other])) <= pairs
 
 
 def let_through(wire: Gateways, longest: int) -> None:
@@ -282,24 +305,25 @@ def in_fragments(capture: Capture, sender: str) -> int:
     )
 
 
-@pytest.mark.parametrize("name", list(ARRANGEMENTS))
+@pytest.mark.parametrize("name", list(ROWS))
 def test_strongswan_initiates_and_then_we(name: str, tmp_path: Path) -> None:
-    arrangement = ARRANGEMENTS[name]()
+    row = ROWS[name]
+    arrangement = row.arrange()
     with gateways() as wire:
         try:
-            peer = StrongSwan(wire.right, arrangement.connection())
+            peer = StrongSwan(wire.right, arrangement.connection(row.they_offer, row.we_offer))
             if arrangement.mtu:
                 let_through(wire, arrangement.mtu)
         except Unavailable as reason:
             pytest.skip(str(reason))
         with Capture(wire) as capture, peer, Instance(wire.left) as ours:
             try:
-                ours.start(arrangement.spd(tmp_path, arrangement.they_offer))
+                ours.start(arrangement.spd(tmp_path, row.they_offer))
                 assert "initiate completed successfully" in peer.initiate()
                 assert ping(wire.right, LEFT, source=RIGHT, count=5, interval_s=0.01).lost == 0
                 peer.swanctl("--terminate", "--ike", "peer")
                 wait_until("our side has no SA left", lambda: not ours.tunnels(), timeout_s=WAIT_S)
-                ours.write_spd(arrangement.spd(tmp_path, arrangement.we_offer))
+                ours.write_spd(arrangement.spd(tmp_path, row.we_offer))
                 ours.ctl("reload")
                 wait_until(
                     "our packets bring it back",
@@ -317,10 +341,10 @@ def test_strongswan_initiates_and_then_we(name: str, tmp_path: Path) -> None:
 
 def test_a_stranger_is_refused_and_the_log_says_why(tmp_path: Path) -> None:
     keys = [new_key("p256") for _ in range(3)]
-    arrangement = by_certificate(*keys[:2], issuers=keys[2:], they_offer=GCM_P256, we_offer=GCM_P256, stranger=True)
+    arrangement = by_certificate(*keys[:2], issuers=keys[2:], stranger=True)
     with gateways() as wire:
         try:
-            peer = StrongSwan(wire.right, arrangement.connection())
+            peer = StrongSwan(wire.right, arrangement.connection(GCM_P256))
         except Unavailable as reason:
             pytest.skip(str(reason))
         with peer, Instance(wire.left) as ours:
