@@ -232,7 +232,10 @@ def of_selectors(
 def _selector_remedy(rule: str, side: str, own: tuple[TrafficSelector, ...], other: tuple[TrafficSelector, ...]) -> str:
     anything = tuple(_without_ports(one) for one in own)
     peers_side = "remote" if side == "local" else "local"
-    there = f"or have the peer ask for {selectors_text(own)} as its {peers_side} traffic"
+    there = f"have the peer ask for {selectors_text(own)} as its {peers_side} traffic"
+    if not other:
+        return there
+    there = f"or {there}"
     if overlap(anything, tuple(_without_ports(one) for one in other)):
         return f'here, let rule "{rule}" allow {selectors_text(other[:1])}, protocol and port; {there}'
     return f'here, add "{addresses_text(other[0])}" to {side} of rule "{rule}"; {there}'
@@ -250,6 +253,8 @@ def _without_ports(selector: TrafficSelector) -> TrafficSelector:
 
 def selectors_text(selectors: tuple[TrafficSelector, ...]) -> str:
     """Selectors as the SPD writes them, the first of them."""
+    if not selectors:
+        return "none"
     more = len(selectors) - MOST_COMPARED
     return ", ".join(_selector_text(one) for one in selectors[:MOST_COMPARED]) + (
         f" and {more} more" if more > 0 else ""

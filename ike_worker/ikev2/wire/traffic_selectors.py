@@ -31,22 +31,20 @@ class _TrafficSelectors(Payload):
     @classmethod
     def parse_body(cls, reader: Reader) -> Self:
         (count,) = reader.unpack(_HEADER)
-        if not count:
-            raise MalformedMessage(f"{cls.__name__}: no selectors")
         parsed = [_parse_selector(reader) for _ in range(count)]
         return cls(selectors=tuple([selector for selector in parsed if selector is not None]))
 
 
 @value
 class TrafficSelectorsInitiator(_TrafficSelectors):
-    """TSi: the traffic on the initiator's side. Empty if it held none but selectors of unknown types."""
+    """TSi: the traffic on the initiator's side. Empty if it held none, or none of a type that we know."""
 
     TYPE: ClassVar[PayloadType] = PayloadType.TRAFFIC_SELECTORS_INITIATOR
 
 
 @value
 class TrafficSelectorsResponder(_TrafficSelectors):
-    """TSr: the traffic on the responder's side. Empty if it held none but selectors of unknown types."""
+    """TSr: the traffic on the responder's side, likewise."""
 
     TYPE: ClassVar[PayloadType] = PayloadType.TRAFFIC_SELECTORS_RESPONDER
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ike_worker.ikev2 import child_negotiation
 from ike_worker.ikev2.datagram import Endpoint
 from ike_worker.ikev2.errors import Refused
 from ike_worker.ikev2.exchanges import ike_auth
@@ -105,6 +106,15 @@ def test_selectors_that_do_not_meet() -> None:
         True,
         ("local 10.9.0.0/24", "remote 10.2.0.0/16"),
     )
+
+
+def test_no_selectors_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """strongSwan offers none where its configuration wants transport mode between nets; the IKE SA stands."""
+    monkeypatch.setattr(child_negotiation, "offered_selectors", lambda rule, _wish: ((), rule.remote))
+    world = failed()
+    assert len(world.bob.store) == 1
+    there = why(world.bob, "alice")
+    assert (there.notify, there.by_peer) == ("TS_UNACCEPTABLE", False)
 
 
 @pytest.mark.parametrize(

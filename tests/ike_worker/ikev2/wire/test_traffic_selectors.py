@@ -69,9 +69,9 @@ def test_only_selectors_of_unknown_type_leave_none() -> None:
     assert parse("01 000000 09 00 0004").selectors == ()
 
 
-def test_no_selectors_are_malformed() -> None:
-    with pytest.raises(MalformedMessage, match="no selectors"):
-        parse("00 000000")
+def test_there_may_be_no_selectors() -> None:
+    """They are nothing to agree on, which is told better than a malformed message."""
+    assert parse("00 000000").selectors == ()
 
 
 @pytest.mark.parametrize("length", ["0000", "0003", "000f", "0011", "0028"])
