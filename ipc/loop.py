@@ -1,8 +1,10 @@
 """One event loop for every process: descriptors, ZeroMQ sockets and timers, in one thread."""
 
+import contextlib
 import heapq
 import itertools
 import logging
+import select
 import time
 from collections.abc import Callable
 
@@ -36,6 +38,9 @@ class Loop:
 
     def __init__(self) -> None:
         self._poller = zmq.Poller()
+        self._descriptors = select.epoll()
+        """Plain descriptors, as one among the ZeroMQ sockets: each that those are polled with takes as long as this."""
+        self._poller.register(self._descriptors.fileno(), zmq.POLLIN)
         self._readers: dict[zmq.Socket[bytes] | int, Callback] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
@@ -46,11 +51,19 @@ class Loop:
     def add_reader(self, source: "zmq.Socket[bytes] | int", callback: Callback) -> None:
         """Calls `callback` while `source` (a ZeroMQ socket or a descriptor) can be read."""
         self._readers[source] = callback
-        self._poller.register(source, zmq.POLLIN)
+        if isinstance(source, int):
+            self._descriptors.register(source, select.EPOLLIN)
+        else:
+            self._poller.register(source, zmq.POLLIN)
 
     def remove_reader(self, source: "zmq.Socket[bytes] | int") -> None:
         """Forgets `source`; harmless if it is not known."""
-        if self._readers.pop(source, None) is not None:
+        if self._readers.pop(source, None) is None:
+            return
+        if isinstance(source, int):
+            with contextlib.suppress(OSError):  # one that has been closed is out of it
+                self._descriptors.unregister(source)
+        else:
             self._poller.unregister(source)
 
     def before_wait(self, callback: Callback) -> None:
@@ -83,9 +96,16 @@ class Loop:
         for callback in self._before_wait:
             self._call(callback)
         for source, _ in self._poller.poll(self._wait_ms(longest_wait_s)):
-            reader = self._readers.get(source)
-            if reader is not None:
-                self._call(reader)
+            if source == self._descriptors.fileno():
+                for descriptor, _ in self._descriptors.poll(0):
+                    self._call_reader(descriptor)
+            else:
+                self._call_reader(source)
+
+    def _call_reader(self, source: "zmq.Socket[bytes] | int") -> None:
+        reader = self._readers.get(source)
+        if reader is not None:
+            self._call(reader)
 
     def _wait_ms(self, longest_wait_s: float) -> int:
         if self._stopping:

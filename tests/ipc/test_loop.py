@@ -166,3 +166,21 @@ def test_zeromq_sockets_are_readers_too() -> None:
     loop.run_once(1.0)
     assert got == [b"hello"]
     context.destroy(linger=0)
+
+
+def test_a_descriptor_that_was_closed_can_be_removed_and_its_number_used_again() -> None:
+    loop, called = Loop(), list[bytes]()
+    first, writer = os.pipe()
+    loop.add_reader(first, lambda: called.append(b"the first one"))
+    os.close(first)
+    os.close(writer)
+    loop.remove_reader(first)
+    reader, writer = os.pipe()
+    assert reader == first
+    loop.add_reader(reader, lambda: called.append(os.read(reader, 10)))
+    os.write(writer, b"x")
+    loop.run_once(10.0)
+    assert called == [b"x"]
+    loop.remove_reader(reader)
+    os.close(reader)
+    os.close(writer)
