@@ -24,6 +24,8 @@ from supervisor.instance import Instance
 from supervisor.start_policy import Candidate, StartPolicies
 
 START_WITHIN_S = 10.0
+WORKER_S = 1.0
+"""So much longer for each IKE worker beside the first."""
 
 
 @value
@@ -97,6 +99,7 @@ class Startup:
             more = self._instance.set_workers(parsed.ike_workers)
         except OSError as error:
             raise StartFailed(f"the sockets of {parsed.ike_workers} IKE workers can't be made: {error}") from error
+        self._within_s += patient(WORKER_S) * len(more)
         for child in more:
             child.start()
 
