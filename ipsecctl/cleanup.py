@@ -21,8 +21,8 @@ GRACE_S = 2.0
 SUPERVISOR_GRACE_S = 12.0
 """It stops its roles in order, each in its time."""
 CLEANER = "kernel_agent.clean"
-CLEAN_WITHIN_S = 300.0
-"""Longer than it takes to remove a hundred thousand rules."""
+CLEAN_WITHIN_S = 1800.0
+"""Longer than it takes to remove a hundred thousand rules from a busy machine."""
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 
 

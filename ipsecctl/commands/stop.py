@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ipc import messages as m
 from ipc import status_socket
-from ipc.patience import for_policy, patient
+from ipc.patience import for_policy, for_policy_file
 from ipc.roles import Role
 from ipsecctl import exit_codes, lock_file, lockout, own_ssh, pending, processes, saved
 from ipsecctl.asker import asker
@@ -18,7 +18,7 @@ from ipsecctl.record import Record
 from ipsecctl.report import parse
 
 STOP_WITHIN_S = 15.0
-SIGN_OF_LIFE_WITHIN_S = patient(2.0)
+SIGN_OF_LIFE_WITHIN_S = 2.0
 
 
 def run(options: argparse.Namespace) -> int:
@@ -63,8 +63,9 @@ def stop(instance: str, record: Record, before: Callable[[], None] = lambda: Non
 
 def _within_s(instance: str, record: Record) -> float:
     """How long a stop may take: a large policy is more to remove. 0 if the supervisor gives no sign of life."""
+    sign_within_s = for_policy_file(SIGN_OF_LIFE_WITHIN_S, saved.spd_path_of(instance))
     try:
-        report = parse(status_socket.ask(instance, SIGN_OF_LIFE_WITHIN_S))
+        report = parse(status_socket.ask(instance, sign_within_s))
     except status_socket.NoStatus as error:
         record.say(f"ipsecctl: no answer from the supervisor: {error}")
         return 0.0
