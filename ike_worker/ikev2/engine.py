@@ -42,10 +42,6 @@ __all__ = ["Changes", "Datagram", "Endpoint", "Engine"]
 
 log = logging.getLogger(__name__)
 
-STARTED_AT_ONCE = 64
-START_INTERVAL_S = 0.1
-"""So many at-start rules are negotiated at a time: thousands at once would be answered when we have asked again."""
-
 
 @value
 class Changes:
@@ -231,11 +227,8 @@ class Engine:
         """
         context = self._enter(now)
         at_start = demand.at_start(context)
-        for place, rule_id in enumerate(demand.to_begin(context, at_start - self._started)):
-            if place < STARTED_AT_ONCE:
-                self.initiate(rule_id, now, keep_up=True)
-            else:
-                context.upkeep.want(rule_id, now + place // STARTED_AT_ONCE * START_INTERVAL_S)
+        for rule_id in demand.to_begin(context, at_start - self._started):
+            self.initiate(rule_id, now, keep_up=True)
         self._started = at_start
 
     def end_rule(self, rule_id: int, now: float, *, order: int = 0) -> None:

@@ -43,12 +43,11 @@ class Upkeep:
         """Those that are tried until they have a Child SA."""
         return set(self._tries)
 
-    def want(self, rule_id: int, at: float = math.inf) -> None:
-        """It is to have a Child SA: whoever calls tries now, or it is tried `at`; and again until there is one."""
+    def want(self, rule_id: int) -> None:
+        """It is to have a Child SA: whoever calls tries now; this tries again until there is one."""
         self._revive(rule_id)
         self.changed = self.changed or rule_id not in self._tries
-        self._tries[rule_id] = _Try(at, FIRST_RETRY_S)
-        self._next_due = min(self._next_due, at)
+        self._tries[rule_id] = _Try(math.inf, FIRST_RETRY_S)
 
     def failed(self, rule_id: int, now: float) -> None:
         """A try came to nothing."""
