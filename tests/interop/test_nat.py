@@ -1,6 +1,5 @@
 """ipsecd with strongSwan through a NAT, each of them behind it, and over IPv6."""
 
-
 import pytest
 
 from tests.lab.capture import Capture, Kind
