@@ -47,6 +47,7 @@ def worker(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that looks like a worker of the instance /run/ipsecd-test-PID, and ignores SIGTERM."""
     package = tmp_path / "ike_worker"
     package.mkdir()
+    (package / "__init__.py").touch()
     (package / "__main__.py").write_text(
         "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(flush=True)\ntime.sleep(60)\n"
     )
