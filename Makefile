@@ -29,11 +29,11 @@ help:
 demo: venv
 	@$(BIN)/python -m examples.demo </dev/null
 
-# The demo has the machine for itself: it times what it sees. The other system tests mostly wait, so more run than there are cores.
+# The demo has the machine for itself: it times what it sees. The other system tests mostly wait, so three run for each core.
 test: venv
 	$(BIN)/pytest -q -n auto -m '$(UNIT)' </dev/null
 	$(BIN)/pytest -q $(DEMO_TEST) </dev/null
-	$(BIN)/pytest -n 4 --dist worksteal -m 'not ($(UNIT))' --ignore=$(DEMO_TEST) --durations=20 </dev/null
+	$(BIN)/pytest -n 6 --dist worksteal -m 'not ($(UNIT))' --ignore=$(DEMO_TEST) --durations=20 </dev/null
 
 check: venv
 	$(BIN)/ruff check .

@@ -79,7 +79,7 @@ def measure(rate: int, seconds: float) -> str:
 
         ((descriptor, drain),) = sockets.readers(lambda _data, _local, _remote: None, screen).items()
         arguments = (OURS, "500", str(rate), str(seconds), first_message().hex())
-        sender = there.start(sys.executable, flood.__file__, *arguments)
+        sender = there.start(sys.executable, "-I", flood.__file__, *arguments)
         if sender.stdout is None or sender.stdout.readline() != "flooding\n":
             raise RuntimeError("the flood did not begin")
         started, used = time.monotonic(), time.process_time()

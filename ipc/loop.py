@@ -84,6 +84,10 @@ class Loop:
         """`run` returns after the present round."""
         self._stopping = True
 
+    def close(self) -> None:
+        """Gives its own descriptor back; it can't be run any more."""
+        self._descriptors.close()
+
     def run(self) -> None:
         """Goes round until `stop`."""
         self._stopping = False

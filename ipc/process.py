@@ -187,6 +187,7 @@ class RoleProcess:
             channel.close()
         self._gatekeeper.close()
         self._context.term()
+        self.loop.close()
 
     def run_and_leave(self) -> NoReturn:
         """As `run`; then the process is gone at once: to take very many rules apart takes longer than all else."""

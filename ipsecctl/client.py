@@ -64,6 +64,7 @@ def conversation(instance: str) -> Iterator[Conversation]:
         yield Conversation(channel, loop, answers)
     finally:
         context.destroy(linger=0)
+        loop.close()
 
 
 def converse(instance: str, question: object, timeout_s: float) -> list[Any]:

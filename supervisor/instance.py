@@ -285,6 +285,7 @@ class Instance:
             self._log_file.close()
         self.channels.close()
         self._signals.close()
+        self.loop.close()
         self.descriptors.close_all()
 
     def send_to(self, name: str, message: object) -> bool:

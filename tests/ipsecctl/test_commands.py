@@ -35,6 +35,7 @@ class Desk(Stage):
         """A process that looks like a role of this instance."""
         package = self.base / "fake" / module
         package.mkdir(parents=True)
+        (package / "__init__.py").touch()
         (package / "__main__.py").write_text("import time\nprint(flush=True)\ntime.sleep(60)\n")
         process = subprocess.Popen(
             self.namespace.command(

@@ -95,7 +95,7 @@ def test_a_flood_of_spoofed_first_messages_does_not_keep_an_honest_peer_out() ->
             left.ctl("down", "other", "--timeout", "60")
             within = min(LONGEST_S, CONNECTED_WITHIN_S * max(patient(1.0), calm / ORDINARY_S))
             arguments = ("10.8.0.1", "500", str(RATE), str(within + 30.0), first_message().hex())
-            sender = attacker.start(sys.executable, flood.__file__, *arguments)
+            sender = attacker.start(sys.executable, "-I", flood.__file__, *arguments)
             assert sender.stdout is not None
             assert sender.stdout.readline() == "flooding\n"
             wait_until("the attack is felt", lambda: packets_sent(wire.right, "wild0") > ANSWERS, timeout_s=20.0)

@@ -155,6 +155,7 @@ class Scene:
     def _second_worker(self) -> None:
         package = self.instance.spd.parent / "fake" / "ike_worker"
         package.mkdir(parents=True)
+        (package / "__init__.py").touch()
         (package / "__main__.py").write_text("import time\nprint(flush=True)\ntime.sleep(600)\n")
         process = subprocess.Popen(
             self.namespace.command(

@@ -101,6 +101,7 @@ def impostor(instance: Instance, module: str, namespace: Namespace | None = None
     """A process that looks like a role of the instance; its pid."""
     fake = instance.directory.parent / f"fake-{module}" / module
     fake.mkdir(parents=True, exist_ok=True)
+    (fake / "__init__.py").touch()
     (fake / "__main__.py").write_text("import time\nprint(flush=True)\ntime.sleep(60)\n")
     command = (sys.executable, "-P", "-m", module, "--instance", str(instance.directory), "--supervisor", "1")
     process = subprocess.Popen(
