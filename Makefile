@@ -39,7 +39,7 @@ check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --explicit-package-bases tests/lab examples
+	$(BIN)/mypy --explicit-package-bases tests/lab examples bench
 	$(BIN)/pytest -q -n auto -m '$(UNIT)' --ignore=tests/fuzz </dev/null
 
 venv: $(STAMP)

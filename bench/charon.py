@@ -156,9 +156,13 @@ class CharonResult:
 def measure(nets: Gateways, left: list[CharonPeer], right: list[CharonPeer], authority: Path) -> CharonResult:
     """One run between fresh daemons."""
     anything = Connection(
-        **dict.fromkeys(("local_address", "remote_address"), "127.0.0.1"),
-        **dict.fromkeys(("local_id", "remote_id", "psk"), "nobody"),
-        **dict.fromkeys(("local_net", "remote_net"), "127.0.0.1/32"),
+        local_address="127.0.0.1",
+        remote_address="127.0.0.1",
+        local_id="nobody",
+        remote_id="nobody",
+        psk="nobody",
+        local_net="127.0.0.1/32",
+        remote_net="127.0.0.1/32",
         charon=_CHARON,
     )
     with (

@@ -1,22 +1,14 @@
 """A libreswan to talk to: Debian's packages, a pluto for each namespace, over the kernel's ESP."""
 
-import contextlib
-import shutil
-import signal
-import subprocess
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from tests.lab.debian import LIBRARIES, fetched
-from tests.lab.namespaces import LabError, Namespace, run
+from tests.lab.debian import LIBRARIES
+from tests.lab.foreign import Foreign
+from tests.lab.namespaces import Namespace, run
 from tests.lab.pki import Authority, Issued
-from tests.lab.waiting import wait_until
 
 PACKAGES = (
     "libreswan",
@@ -30,8 +22,6 @@ PACKAGES = (
     *("libsasl2-2", "libselinux1", "libsqlite3-0", "libssh2-1", "libssl3", "libsystemd0", "libtasn1-6", "libunbound8"),
     *("libunistring2", "libzstd1", "zlib1g"),
 )
-_START_TIMEOUT_S = 60.0
-_STOP_TIMEOUT_S = 10.0
 _COMMAND_TIMEOUT_S = 60.0
 
 # Its programs call each other where they were built to be, in /usr; the overlay is read-only and its alone.
@@ -40,7 +30,7 @@ _LAUNCH = (
 )
 
 
-class Libreswan:
+class Libreswan(Foreign):
     """A running pluto in `namespace`, from `with` to its end. Unavailable where its packages can't be fetched.
 
     `connections` is what stands in ipsec.conf; all of them are loaded. `secrets` is ipsec.secrets. The certificate
@@ -57,28 +47,13 @@ class Libreswan:
         authorities: tuple[Authority, ...] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._namespace = namespace
+        super().__init__(namespace, "libreswan", PACKAGES)
+        self._log = self._state / "output"
         self._connections = connections
         self._secrets = secrets
         self._own = own
         self._authorities = authorities
         self._environment = environment or {}
-        self._root = fetched("libreswan", PACKAGES)
-        self._state = Path(tempfile.mkdtemp(prefix="ipsecd-libreswan-"))
-        self._daemon: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def whack(self, *arguments: str, check: bool = True) -> str:
         """Runs whack against this daemon, and waits for what it waits for."""
@@ -91,22 +66,6 @@ class Libreswan:
     def status(self) -> str:
         """Its Child SAs with their traffic."""
         return self.whack("--trafficstatus", check=False)
-
-    def log(self) -> str:
-        """What it logged so far."""
-        path = self._state / "log"
-        return path.read_text(errors="replace") if path.exists() else ""
-
-    def stop(self) -> None:
-        """Ends the daemon, which deletes its SAs on both sides, and removes its files; harmless if that is done."""
-        if self._daemon is not None:
-            self._daemon.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._daemon.wait(_STOP_TIMEOUT_S)
-            self._daemon.kill()
-            self._daemon.wait()
-            self._daemon = None
-        shutil.rmtree(self._state, ignore_errors=True)
 
     def _program(self, name: str, *arguments: str) -> list[str]:
         settings = [f"{key}={value}" for key, value in self._environment.items()]
@@ -138,14 +97,7 @@ class Libreswan:
             ),
             *("--secretsfile", str(secrets)),
         )
-        with (self._state / "log").open("wb") as output:
-            self._daemon = subprocess.Popen(
-                self._namespace.command("sh", "-c", _LAUNCH, "sh", str(self._root), *daemon),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        wait_until("pluto answers", self._answers, timeout_s=_START_TIMEOUT_S)
+        self._launch("sh", "-c", _LAUNCH, "sh", str(self._root), *daemon)
         self.whack("--listen")
         socket = ("--ctlsocket", f"{self._state}/run/pluto.ctl")
         for line in self._connections.splitlines():
@@ -168,7 +120,4 @@ class Libreswan:
             self._run("bin/pk12util", "-i", str(file), "-d", database, "-W", "lab")
 
     def _answers(self) -> bool:
-        assert self._daemon is not None
-        if self._daemon.poll() is not None:
-            raise LabError(f"pluto ended with {self._daemon.returncode}: {self.log()[-4000:]}")
         return (self._state / "run/pluto.ctl").exists() and "IKE" in self.whack("--globalstatus", check=False).upper()

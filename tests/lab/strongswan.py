@@ -3,19 +3,13 @@
 With `kernel_esp` it uses the kernel's ESP, else its own in user space (kernel-libipsec), always in UDP.
 """
 
-import contextlib
-import shutil
-import signal
-import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Self
+from types import MappingProxyType
 
-from tests.lab.debian import fetched
-from tests.lab.namespaces import LabError, Namespace, run
+from tests.lab.foreign import Foreign
+from tests.lab.namespaces import Namespace, run
 from tests.lab.spd import LEFT_ID, PSK, RIGHT_ID
 from tests.lab.waiting import wait_until
 
@@ -32,8 +26,6 @@ _PLUGINS = (
     "random nonce openssl aes ccm ctr sha1 sha2 hmac kdf gcm curve25519 chapoly pem pkcs1 pkcs8 x509 pubkey "
     "constraints socket-default updown vici"
 )
-_START_TIMEOUT_S = 60.0
-_STOP_TIMEOUT_S = 5.0
 _ANY_LOG_LEVEL = 1
 
 # The daemon's plugins are where it was built to look for them, in /usr; the overlay is read-only and its alone.
@@ -105,47 +97,24 @@ secrets {{
 """
 
 
-class StrongSwan:
+class StrongSwan(Foreign):
     """A running charon in `namespace`, from `with` to its end. Unavailable where its packages can't be fetched."""
 
     def __init__(
         self, namespace: Namespace, connection: Connection, *, kernel_esp: bool = False, log_level: int = _ANY_LOG_LEVEL
     ) -> None:
-        self._namespace = namespace
+        super().__init__(namespace, "strongswan", PACKAGES)
         self._connection = connection
         self._kernel_esp = kernel_esp
         self._log_level = log_level
-        self._root = fetched("strongswan", PACKAGES)
-        self._state = Path(tempfile.mkdtemp(prefix="ipsecd-strongswan-"))
         self._vici = f"unix://{self.vici_socket}"
-        self._daemon: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def swanctl(self, *arguments: str, check: bool = True, timeout_s: float = 20.0) -> str:
         """Runs swanctl against this daemon."""
         environment = (f"STRONGSWAN_CONF={self._state}/strongswan.conf", f"SWANCTL_DIR={self._state}/swanctl")
-        assert self._daemon is not None
-        enter = ("nsenter", "-t", str(self._daemon.pid), "-m", "-n", "-r")
+        enter = ("nsenter", "-t", str(self.pid), "-m", "-n", "-r")
         command = ("swanctl", *arguments, "--uri", self._vici)
         return run([*enter, "env", *environment, *command], check=check, timeout_s=timeout_s)
-
-    @property
-    def pid(self) -> int:
-        """The running daemon's."""
-        assert self._daemon is not None
-        return self._daemon.pid
 
     @property
     def vici_socket(self) -> Path:
@@ -168,43 +137,16 @@ class StrongSwan:
         """All its SAs, as swanctl prints them."""
         return self.swanctl("--list-sas")
 
-    def log(self) -> str:
-        """The daemon's log so far."""
-        path = self._state / "charon.log"
-        return path.read_text(errors="replace") if path.exists() else ""
-
-    def stop(self) -> None:
-        """Ends the daemon and removes its files; harmless if that is done."""
-        if self._daemon is not None:
-            self._daemon.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._daemon.wait(_STOP_TIMEOUT_S)
-            self._daemon.kill()
-            self._daemon.wait()
-            self._daemon = None
-        shutil.rmtree(self._state, ignore_errors=True)
-
     def _start(self) -> None:
         (self._state / "strongswan.conf").write_text(self._settings())
         (self._state / "swanctl").mkdir()
         self.configure(self._connection.text(), self._connection.files)
         settings = f"STRONGSWAN_CONF={self._state}/strongswan.conf"
         launch = ("sh", "-c", _LAUNCH, "sh", str(self._root), "/usr/sbin/charon-systemd")
-        with (self._state / "stdout.log").open("wb") as output:
-            self._daemon = subprocess.Popen(
-                self._namespace.command("env", settings, *launch),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        wait_until("charon answers", self._answers, timeout_s=_START_TIMEOUT_S)
+        self._launch("env", settings, *launch)
         self.swanctl("--load-all", "--noprompt")
 
     def _answers(self) -> bool:
-        assert self._daemon is not None
-        if self._daemon.poll() is not None:
-            output = (self._state / "stdout.log").read_text(errors="replace")
-            raise LabError(f"charon ended with {self._daemon.returncode}: {output[-2000:]}{self.log()[-2000:]}")
         return self.vici_socket.exists() and "uptime" in self.swanctl("--stats", check=False)
 
     def _settings(self) -> str:
@@ -225,7 +167,7 @@ charon-systemd {{
   }}
   filelog {{
     log {{
-      path = {self._state}/charon.log
+      path = {self._log}
       time_format = %T
       default = {self._log_level}
       flush_line = yes
