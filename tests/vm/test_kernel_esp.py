@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from ipc import patience
-from tests.lab.debian import Unavailable
+from tests.lab.debian import Unavailable, fetched
 from tests.lab.guest import run_in_guest
-from tests.lab.strongswan import PACKAGES, fetched
+from tests.lab.strongswan import PACKAGES
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(1800)]
 TUNNELS = Path(__file__).with_name("kernel_esp.py")
