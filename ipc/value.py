@@ -1,8 +1,9 @@
 """Values: frozen, slotted, keyword-only dataclasses that cost little to declare.
 
 Every process declares some hundred of them before it can do anything, and `dataclasses` compiles six methods for each:
-that took half of the time in which a role comes up again. Here one is compiled, the rest is shared. What comes out is
-a dataclass for all who ask (fields, replace, asdict), and equal, hashable, shown and refused to change in the same way.
+that took half of the time in which a role comes up again. Here one is compiled, when it is needed, and the rest is
+shared. What comes out is a dataclass for all who ask (fields, replace, asdict), and equal, hashable, shown and refused
+to change in the same way.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ def value(cls: type[T]) -> type[T]:
     """Declares a value, as `dataclass(frozen=True, slots=True, kw_only=True)` does."""
     made: Any = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, kw_only=True)(cls)
     fields = dataclasses.fields(made)
-    made.__init__ = _initialiser(made, fields)
+    made.__init__ = _initialiser_when_needed(made, fields)
     made.__setattr__ = _refuse_to_set
     made.__delattr__ = _refuse_to_delete
     made.__repr__ = _show
@@ -27,6 +28,17 @@ def value(cls: type[T]) -> type[T]:
     made.__hash__ = _hash
     made.__deepcopy__ = _itself
     return made  # type: ignore[no-any-return]
+
+
+def _initialiser_when_needed(cls: Any, fields: tuple["dataclasses.Field[Any]", ...]) -> Any:
+    """`__init__`, compiled at its first call: no process makes all that it declares."""
+
+    def __init__(self: Any, **given: Any) -> None:
+        cls.__init__ = _initialiser(cls, fields)
+        cls.__init__(self, **given)
+
+    __init__.__qualname__ = f"{cls.__qualname__}.__init__"
+    return __init__
 
 
 def _initialiser(cls: type, fields: tuple["dataclasses.Field[Any]", ...]) -> Any:
