@@ -132,6 +132,10 @@ class Failure:
     """... and when first."""
 
 
+MAX_EARLIER = 16
+"""Failures that are told beside the last one."""
+
+
 @value
 class PastFailure:
     """A failure, and how long ago it was."""
@@ -147,7 +151,7 @@ class FailureTold:
     request_id: int
     failure: Failure
     age_s: float
-    earlier: Annotated[tuple[PastFailure, ...], MaxLength(16)] = ()
+    earlier: Annotated[tuple[PastFailure, ...], MaxLength(MAX_EARLIER)] = ()
     since_s: float = 0.0
     """How long ago the last failure came for the first time."""
 

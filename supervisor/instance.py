@@ -55,9 +55,9 @@ from supervisor.watchdog import INTERVAL_S, Watchdog
 log = logging.getLogger(__name__)
 
 READY_WITHIN_S = patient(30.0)
+"""A worker that is up and has all it needs must say by then that it is ready."""
 STEPS_OF_A_POLICY = 8
 """Of so many steps on a policy's way into the kernel, each may keep one role from answering."""
-"""A worker that is up and has all it needs must say by then that it is ready."""
 ENFORCERS = frozenset({Role.KERNEL_AGENT, Role.POLICY_LOADER})
 """Without them nothing comes into force: a start in which one of them dies has failed."""
 

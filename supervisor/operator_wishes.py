@@ -24,7 +24,6 @@ MAX_OPEN = 256
 NOT_READY = "the IKE worker is not ready: try again in a moment, or see ipsecctl status"
 
 Part = w.SasListed | w.CaptureKeys
-MAX_EARLIER = 16
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,4 +158,4 @@ def _newest_first(told: list[w.FailureTold]) -> w.FailureTold:
     newest = min(told, key=lambda one: one.age_s)
     others = [w.PastFailure(failure=one.failure, age_s=one.age_s) for one in told if one is not newest]
     others += [past for one in told for past in one.earlier]
-    return replace(newest, earlier=tuple(sorted(others, key=lambda past: past.age_s)[:MAX_EARLIER]))
+    return replace(newest, earlier=tuple(sorted(others, key=lambda past: past.age_s)[: w.MAX_EARLIER]))
